@@ -1,0 +1,69 @@
+# `make demo` and `make test` work from a bare checkout with Python 3.11, make and a network.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name))))
+BIN := .venv/bin
+RUN_STAMP := .venv/.installed
+DEV_STAMP := .venv/.installed-dev
+
+# Spinning OpenMP threads starve each other on few cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick format format-check type layers build bench check-python check-system
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+
+demo: check-system $(RUN_STAMP) ## install flexor into .venv and show the whole loop
+	$(BIN)/flexor demo
+
+test: check-system $(DEV_STAMP) ## install flexor into .venv and run the tests
+	$(BIN)/pytest -m "not gpu" --durations=10
+
+test-quick: $(DEV_STAMP) ## the tests that take seconds
+	$(BIN)/pytest -m "not gpu and not slow" -q
+
+format: $(DEV_STAMP) ## format the code and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+format-check: $(DEV_STAMP) ## formatted and linted, nothing changed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+type: $(DEV_STAMP) ## pyright on the package and the tests
+	$(BIN)/pyright
+
+layers: $(DEV_STAMP) ## the import law
+	$(BIN)/lint-imports
+
+build: $(DEV_STAMP) ## sdist, wheel from it, clean install, smoke test outside the checkout
+	rm -rf dist
+	$(BIN)/python -m build
+	set -e; outside=$$(mktemp -d); trap 'rm -rf "$$outside"' EXIT; \
+	"$(PYTHON)" -m venv "$$outside/venv"; \
+	wheel=$$(ls "$$PWD"/dist/*.whl); \
+	"$$outside/venv/bin/python" -m pip install -q -c constraints.txt "$$wheel[torch,sim]"; \
+	cp tests/smoke.py "$$outside/smoke.py"; \
+	cd "$$outside" && venv/bin/python -I smoke.py
+
+bench: $(RUN_STAMP) ## latency of the embedded default on this machine
+	$(BIN)/flexor bench latency pi05-nano
+
+$(RUN_STAMP): pyproject.toml constraints.txt | check-python
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install -e '.[torch,sim]' -c constraints.txt
+	touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	$(BIN)/python -m pip install -e '.[torch,sim,dev]' -c constraints.txt
+	touch $@
+
+check-python:
+	@"$(PYTHON)" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
+	echo 'error: flexor needs Python 3.11 or newer with venv; type: sudo apt-get install -y python3.11 python3.11-venv' >&2; \
+	echo '       or name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)' >&2; exit 1; }
+
+check-system: | check-python
+	@"$(PYTHON)" -m flexor.runtime.system_libraries >/dev/null

@@ -1,0 +1,1 @@
+"""The flexor command: one small file a command group."""

@@ -1,0 +1,66 @@
+"""`flexor collect`: the oracle's demonstrations as episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def collect(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the episodes; what it holds already is kept.")],
+    sim: Annotated[str, typer.Option(help="Simulator: tabletop.")] = "tabletop",
+    episodes: Annotated[int, typer.Option(min=1, help="How many seeds to record.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings, see configs/collect.yaml.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as a.b=c.")] = None,
+) -> None:
+    """Record the oracle's demonstrations as episodes, disturbed so that they show the way back.
+
+    Seeds that are already recorded are skipped, so a stopped recording goes on when the command is given again.
+
+    Example: flexor collect --out data/tabletop --episodes 200 disturbance.noise_high=0.4
+    """
+    from rich.progress import Progress
+
+    from flexor.cli.report import console, table, write_json
+    from flexor.runtime.metrics import wilson
+    from flexor.settings import load_settings
+    from flexor.sim.collect import CollectSettings, Demonstration
+    from flexor.sim.collect import collect as record
+    from flexor.sim.robots import sim_robot
+
+    sim_robot(sim)
+    settings = load_settings(CollectSettings, config, overrides or [])
+    done: list[Demonstration] = []
+    with Progress(console=console) as progress:
+        bar = progress.add_task(f"recording into {out}", total=None)
+
+        def told(demonstration: Demonstration, missing: int) -> None:
+            done.append(demonstration)
+            progress.update(bar, completed=len(done), total=missing)
+
+        record(out, episodes, seed, workers, settings, told)
+    successes = sum(d.success for d in done)
+    rate, low, high = wilson(successes, len(done)) if done else (0.0, 0.0, 1.0)
+    skipped = episodes - len(done)
+    table(
+        "demonstrations",
+        ("recorded", "skipped", "success", "95 %", "steps each"),
+        [(len(done), skipped, rate, f"{low:.3f}-{high:.3f}", sum(d.steps for d in done) / max(1, len(done)))],
+    )
+    write_json(
+        json_file,
+        {
+            "episodes": len(done),
+            "skipped": skipped,
+            "successes": successes,
+            "success_rate": rate,
+            "ci95": [low, high],
+            "seed": seed,
+            "out": out,
+        },
+    )

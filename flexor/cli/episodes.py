@@ -1,0 +1,124 @@
+"""`flexor episodes`: look at recorded episodes, and check that nothing of them is lost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="List, show and verify recorded episodes.", rich_markup_mode=None)
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.")]
+CHECK_FAILED = 3
+
+
+@app.command("list", epilog="Example: flexor episodes list runs/first --outcome failure")
+def list_(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that episodes were logged to.")],
+    outcome: Annotated[str | None, typer.Option(help="Only success, failure, abort or unknown.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    json: Json = None,
+) -> None:
+    """List the episodes of a folder, oldest first."""
+    from flexor.cli.report import table, write_json
+    from flexor.runtime.episode_schema import EpisodeError
+    from flexor.runtime.index import EpisodeIndex
+
+    index = EpisodeIndex(root)
+    if not index.path.exists():
+        raise EpisodeError(
+            f"{root} has no episode index ({index.path.name}); give a folder that was logged to, or make the index "
+            f"of its files with `flexor episodes verify {root} --repair`"
+        )
+    rows = index.episodes(outcome=outcome, task=task)
+    columns = ("episode", "task", "outcome", "label", "steps", "seconds", "entropy (bits)")
+    table(
+        f"episodes in {root}/episodes: {len(rows)}",
+        columns,
+        [(row.id, row.task, row.outcome, row.label, row.steps, row.duration_s, row.entropy_bits_mean) for row in rows],
+    )
+    write_json(json, {"root": str(root), "episodes": [asdict(row) for row in rows]})
+
+
+@app.command(epilog="Example: flexor episodes show runs/first --gif first.gif")
+def show(
+    path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An episode file; of a folder its newest episode.")],
+    gif: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the frames as a GIF.")] = None,
+    json: Json = None,
+) -> None:
+    """Tell what one episode holds."""
+    from flexor.cli.report import table, write_json
+    from flexor.runtime.episode import read_episode
+    from flexor.runtime.episode_files import newest_file
+    from flexor.runtime.gif import write_gif
+    from flexor.runtime.index import row_of
+
+    file = newest_file(path) if path.is_dir() else path
+    episode = read_episode(file)
+    summary = asdict(row_of(file.parent, file, episode)) | {"file": str(file), "images": episode.images}
+    events = [
+        {"step": event.step, "time_s": event.time_s, "kind": event.kind, "data": event.data} for event in episode.events
+    ]
+    table(f"episode {episode.id}", ("what", "value"), summary.items())
+    if episode.events:
+        table(
+            "events", ("step", "seconds", "kind", "data"), [(e.step, e.time_s, e.kind, e.data) for e in episode.events]
+        )
+    if gif is not None:
+        write_gif(episode, gif)
+    write_json(json, {**summary, "extra": episode.meta.extra, "event_list": events, "gif": gif and str(gif)})
+
+
+@app.command(epilog="Example: flexor episodes verify runs/first --repair")
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Folder that was logged to, or one episode file.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Recover unfinished and damaged episodes; make the index fit the files.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Check every byte of the episodes, and the index against the files; exit with 3 when something is wrong."""
+    from flexor.cli.report import console, progress_console, table, write_json
+    from flexor.runtime.episode_check import Problem, RootCheck, check_file, check_root
+    from flexor.runtime.episode_check import repair as mend
+    from flexor.runtime.episode_schema import EpisodeError
+
+    if path.is_dir():
+        with progress_console.status("checking") as status:
+            found = check_root(path, lambda file: status.update(f"checking {file.name}"))
+    else:
+        if repair:
+            raise EpisodeError(f"--repair works on a folder that was logged to; {path} is none")
+        found = RootCheck(1, (), tuple(Problem("damaged", str(path), detail) for detail in check_file(path)))
+    problems, repaired = found.problems, []
+    if repair and problems:
+        rows = []
+        for problem in problems:
+            try:
+                done = mend(path, problem)
+                repaired.append(problem.file)
+            except EpisodeError as error:
+                done = f"not mended: {error}"
+            rows.append((problem.file, problem.kind, done))
+        table("repairs", ("file", "problem", "done"), rows)
+        problems = check_root(path).problems
+    if problems:
+        table("problems", ("file", "problem", "what"), [(p.file, p.kind, p.detail) for p in problems])
+    console.print(
+        f"episodes checked: {found.episodes}   being recorded: {len(found.recording)}   problems: {len(problems)}"
+    )
+    write_json(
+        json,
+        {
+            "path": str(path),
+            "episodes": found.episodes,
+            "recording": list(found.recording),
+            "problems": [asdict(problem) for problem in problems],
+            "repaired": repaired,
+            "passed": not problems,
+        },
+    )
+    if problems:
+        raise typer.Exit(CHECK_FAILED)

@@ -1,0 +1,88 @@
+"""The `flexor` command: a table of its commands, each imported only when it is called, and the exit codes.
+
+0 done; 1 a FlexorError, told in one line; 2 wrong usage; 3 a check failed; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from flexor import __version__
+from flexor.errors import FlexorError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("flexor.cli.doctor:doctor", "Tell what this machine can run, and what is missing."),
+    "demo": ("flexor.cli.demo:demo", "Show the whole loop on the embedded default policy."),
+    "serve": ("flexor.cli.serve:serve", "Serve a bundle: observations in, action chunks out."),
+    "run": ("flexor.cli.run:run", "Drive a robot with a served policy and record its episodes."),
+    "eval": ("flexor.cli.eval:eval_", "Measure a bundle's success in simulation."),
+    "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
+    "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
+    "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),
+    "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes."),
+    "bench": ("flexor.cli.bench:app", "Measure latency."),
+}
+"""By command name: `module:attribute` (a function, or a typer.Typer for a group) and the line in `flexor --help`."""
+
+
+class _LazyGroup(TyperGroup):
+    """A command group that lists its commands from COMMANDS and imports only the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (_, summary) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=summary, rich_markup_mode=None))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name in COMMANDS else command, rest
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    loaded = getattr(importlib.import_module(module), attribute)
+    if not isinstance(loaded, typer.Typer):
+        function, loaded = loaded, typer.Typer(add_completion=False, rich_markup_mode=None)
+        loaded.command(name)(function)
+    # Square brackets such as [a.b=c] in a help text are text, not markup.
+    loaded.rich_markup_mode = None
+    return typer.main.get_command(loaded)
+
+
+app = typer.Typer(name="flexor", cls=_LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"flexor {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: flexor demo")
+def flexor(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Serve a Pi0.5 policy on the robot, and keep teaching it there."""
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    # Before anything imports torch: two spinning OpenMP threads on two busy cores make every layer wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        typer.main.get_command(app)(prog_name="flexor")
+    except FlexorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""`flexor oracle`: the scripted expert's own success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def oracle(
+    sim: Annotated[str, typer.Option(help="Simulator: tabletop.")] = "tabletop",
+    tasks: Annotated[str, typer.Option(help="Task names with commas between; all by default.")] = "",
+    episodes: Annotated[int, typer.Option(min=1, help="How many attempts, tasks in turn.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 5000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
+) -> None:
+    """Measure the scripted oracle's own success: the ceiling for what is learned from it.
+
+    Example: flexor oracle --sim tabletop --episodes 200 --seed 5000
+    """
+    from rich.progress import Progress
+
+    from flexor.cli.report import console, table, write_json
+    from flexor.sim.robots import sim_robot
+    from flexor.sim.tasks import TASKS
+    from flexor.sim.trial import Trial, summary, try_oracle
+
+    sim_robot(sim)
+    names = [name.strip() for name in tasks.split(",")] if tasks else list(TASKS)
+    with Progress(console=console) as progress:
+        bar = progress.add_task("oracle", total=episodes)
+
+        def told(_: Trial) -> None:
+            progress.advance(bar)
+
+        trials = try_oracle(names, episodes, seed, workers, told)
+    groups = {name: [t for t in trials if t.task == name] for name in names} | {"all": trials}
+    rows = {name: summary(group) for name, group in groups.items() if group}
+    table(
+        f"oracle on {sim}",
+        ("task", "episodes", "success", "95 %", "steps"),
+        [
+            (
+                name,
+                row["episodes"],
+                row["success_rate"],
+                f"{row['ci95'][0]:.3f}-{row['ci95'][1]:.3f}",
+                row["steps_mean"],
+            )
+            for name, row in rows.items()
+        ],
+    )
+    write_json(
+        json_file, {**rows["all"], "tasks": {n: r for n, r in rows.items() if n != "all"}, "seed": seed, "sim": sim}
+    )

@@ -1,0 +1,61 @@
+"""`flexor pretrain`: train a policy from demonstrations and write its bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from flexor.learner.trainer import Standing
+
+
+def pretrain(
+    data: Annotated[Path, typer.Option(help="Folder that `flexor collect` wrote: episodes/ and sentences.json.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write; its name is the folder's.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Sizes of the model; pi05-nano by default.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall budget; 40 when no budget is given.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Budget in training samples, instead of --minutes.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; 1 by default.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as YAML.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - is standard output.")] = None,
+) -> None:
+    """Train a policy from demonstrations and write its bundle.
+
+    A run that was stopped or killed goes on from its last checkpoint (OUT.training/, at most a minute old) when the
+    same command is given again. Curves: OUT.training/curves.jsonl and OUT.training/tensorboard.
+
+    Example: flexor pretrain --data demonstrations --out my-nano --minutes 40 batch=64
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from flexor.cli.report import console, table, write_json
+    from flexor.learner.pretrain import Watcher
+    from flexor.learner.pretrain import pretrain as train
+    from flexor.learner.settings import PretrainSettings
+    from flexor.settings import load_settings
+
+    options = {"preset": preset, "minutes": minutes, "samples": samples, "threads": threads}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None] + (overrides or [])
+    if config is None and not any(setting.startswith(("minutes=", "samples=")) for setting in given):
+        given.append("minutes=40")
+    settings = load_settings(PretrainSettings, config, given)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+        reading = bars.add_task("reading episodes", total=None, note="", visible=False)
+        training = bars.add_task("training", total=1.0, note="", start=False)
+
+        def on_episode(done: int, total: int) -> None:
+            bars.update(reading, completed=done, total=total, note=f"{done} of {total}", visible=True)
+
+        def on_step(standing: Standing) -> None:
+            bars.start_task(training)
+            note = f"{standing.samples} samples  loss {standing.loss:.3f}  {standing.samples_per_s:.0f}/s"
+            bars.update(training, completed=standing.spent, note=note)
+
+        result = train(data, out, settings, Watcher(on_episode, on_step))
+    table("pretrained", ("", ""), result.items())
+    write_json(json, result)

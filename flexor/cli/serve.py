@@ -1,0 +1,87 @@
+"""`flexor serve`: one bundle behind three sockets, until Ctrl-C, SIGTERM or a shutdown by the control socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from flexor.cli.report import console, progress_console, write_json
+
+WARM_UP_TIMEOUT_S = 600.0
+LOOK_EVERY_S = 0.2
+
+
+def serve(
+    bundle: Annotated[str, typer.Argument(help="Folder of the bundle, or the name of one that ships with flexor.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings, e.g. max_waiting=8 entropy=off.")
+    ] = None,
+    bind: Annotated[
+        str | None, typer.Option(help="Data address, ipc://PATH or tcp://127.0.0.1:PORT; the default one if not given.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="What runs the bundle: torch.")] = None,
+    precision: Annotated[str | None, typer.Option(help="What the engine computes in: fp32, bf16.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the server's counters here when it stops.")
+    ] = None,
+) -> None:
+    """Serve a bundle: observations in, action chunks out.
+
+    Prints one line when it is ready. The control socket lies beside the data socket.
+
+    Example: flexor serve pi05-nano --bind ipc:///tmp/policy.sock --threads 1
+    """
+    # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from flexor.runtime.bundle import Bundle
+    from flexor.runtime.engine import open_engine
+    from flexor.runtime.policy import Policy
+    from flexor.runtime.server import PolicyServer
+    from flexor.runtime.server_settings import ServerSettings
+    from flexor.settings import load_settings
+
+    given = {"bind": bind, "engine.name": engine, "engine.precision": precision, "engine.threads": threads}
+    options = [f"{key}={value}" for key, value in given.items() if value is not None]
+    settings = load_settings(ServerSettings, config, [*(overrides or []), *options])
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    run = settings.engine
+    began = time.monotonic()
+    with progress_console.status(f"loading {bundle}", spinner="line"):
+        opened = Bundle.open(bundle)
+        policy = Policy(opened, open_engine(opened, run.name, run.precision, run.threads, run.flow_steps))
+    caught: list[int] = []
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server = PolicyServer(policy, settings=settings)
+        with server:
+            with progress_console.status("warming up", spinner="line"):
+                server.wait_ready(WARM_UP_TIMEOUT_S)
+            facts = policy.describe()
+            console.print(
+                f"ready {server.addresses.data} {opened.id} {facts['engine']} {facts['provider']} {facts['precision']}"
+                f" threads={run.threads} after {time.monotonic() - began:.1f} s",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+            while not caught and not server.wait(LOOK_EVERY_S):
+                pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    write_json(json_file, {"address": server.addresses.data, "bundle": opened.id, **server.stats()})
+    if signal.SIGINT in caught:
+        raise typer.Exit(130)

@@ -1,0 +1,1 @@
+"""Where sim and runtime are composed: evaluation, the demo."""

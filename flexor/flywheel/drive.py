@@ -1,0 +1,51 @@
+"""Opens robot, client and recorder, lets the daemon run, and closes all of them whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flexor.errors import FlexorError
+from flexor.flywheel.evaluate import open_simulation
+from flexor.runtime.client import PolicyClient
+from flexor.runtime.control_loop import Live
+from flexor.runtime.daemon import Daemon, DaemonSettings
+from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.robot import Robot
+from flexor.runtime.run_report import RunReport
+
+
+def drive(
+    robot: str,
+    address: str | None,
+    log_dir: Path,
+    *,
+    episodes: int,
+    seed: int,
+    tasks: Sequence[str],
+    report: RunReport,
+    settings: DaemonSettings,
+    images: str = "jpeg",
+    stopped: Callable[[], bool] = lambda: False,
+    watch: Callable[[Live], None] = lambda live: None,
+    make_robot: Callable[[str], Robot] = open_simulation,
+) -> None:
+    """Run episodes of `robot` against the policy server at `address` in real time and record them under `log_dir`.
+
+    Args:
+        tasks: names, taken in turn; none at all means every task of the robot.
+        report: filled while it runs, so that it tells what was done also when this raises.
+
+    Raises:
+        FlexorError: as Daemon.run, and what opening the parts raises.
+    """
+    opened = make_robot(robot)
+    try:
+        chosen = list(tasks) or list(opened.spec.tasks)
+        if not chosen:
+            raise FlexorError(f"robot {robot} takes any prompt; say which with --task")
+        with PolicyClient(address, settings.reply_timeout_s) as client, EpisodeRecorder(log_dir, images) as recorder:
+            daemon = Daemon(opened, client, recorder, settings, report=report, stopped=stopped, watch=watch)
+            daemon.run(episodes, seed, chosen)
+    finally:
+        opened.close()

@@ -1,0 +1,135 @@
+"""One episode in lockstep: the simulation waits for the policy, so the result depends on seeds and on nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.errors import FlexorError
+from flexor.runtime.episode_schema import EpisodeMeta
+from flexor.runtime.guard import Guard
+from flexor.runtime.handshake import check_fit
+from flexor.runtime.observation import ActionChunk, Observation
+from flexor.runtime.player import ChunkPlayer
+from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.robot import Robot
+
+
+class LocalPolicy(Protocol):
+    """What lockstep needs of a policy; flexor.runtime.policy.Policy is one."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, as in hello."""
+
+    def infer(
+        self, observation: Observation, noise_seed: int, action_prefix: NDArray[np.float32] | None = None
+    ) -> ActionChunk:
+        """Answer one observation."""
+
+    def surprise(self, noise_seed: int) -> dict[str, float]:
+        """Score the last chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockstepResult:
+    """How one episode went; entropy_bits_mean over its chunks, None when they were not scored."""
+
+    task: str
+    seed: int
+    success: bool
+    steps: int
+    entropy_bits_mean: float | None
+    guard_events: int
+
+
+def noise_seed(seed: int, step: int) -> int:
+    """The seed of the flow noise at control step `step` of the episode with seed `seed`: 63 bits, well mixed."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Lockstep:
+    """A robot and a policy in one process. A new chunk every `replan` steps, no delay, no clock."""
+
+    def __init__(self, robot: Robot, policy: LocalPolicy, recorder: EpisodeRecorder | None, entropy: bool) -> None:
+        """
+        Args:
+            recorder: keeps the episodes; None keeps none.
+            entropy: whether every chunk is scored.
+
+        Raises:
+            Mismatch: the policy does not fit the robot.
+        """
+        self._robot, self._policy, self._recorder, self._entropy = robot, policy, recorder, entropy
+        self._about = policy.describe()
+        check_fit(self._about, robot.spec)
+        self._player = ChunkPlayer(robot.spec.action_dim)
+        self._guard = Guard(robot.spec)
+
+    def play(self, task: str, seed: int) -> LockstepResult:
+        """Play one episode to its end."""
+        robot, recorder = self._robot, self._recorder
+        robot.reset(seed, task)
+        self._player.reset()
+        if recorder is None:
+            return self._play(task, seed)
+        with recorder:  # an exception leaves an aborted episode, not an open one
+            recorder.begin(self._meta(task, seed))
+            result = self._play(task, seed)
+            recorder.end("success" if result.success else "failure", None, "sim")
+            return result
+
+    def _play(self, task: str, seed: int) -> LockstepResult:
+        robot, recorder, spec = self._robot, self._recorder, self._robot.spec
+        bits: list[float] = []
+        guarded = 0
+        for step in range(spec.max_steps):
+            state = self._plan(step, seed, bits) if step % self._about["replan"] == 0 else robot.state()
+            wanted = self._player.action(step)
+            assert wanted is not None  # replan <= horizon: a bundle is checked for that
+            action, events = self._guard.check(wanted, state)
+            guarded += len(events)
+            if recorder is not None:
+                still = np.zeros(spec.action_dim, np.float32)
+                recorder.step(step, state, still if action is None else action)
+                for event in events:
+                    recorder.event(step, f"guard.{event.kind}", event.data)
+            status = robot.hold() if action is None else robot.act(action)
+            if status.done:
+                break
+        if status.success is None:
+            raise FlexorError(f"robot {spec.name} cannot judge success, so it cannot be evaluated; use a simulated one")
+        mean = float(np.mean(bits)) if bits else None
+        return LockstepResult(task, seed, status.success, step + 1, mean, guarded)
+
+    def _plan(self, step: int, seed: int, bits: list[float]) -> NDArray[np.float32]:
+        """Look and think; returns the state that was seen."""
+        seen = self._robot.observe()
+        observation = Observation({name: seen.images[name] for name in self._about["cameras"]}, seen.state, seen.prompt)
+        noise = noise_seed(seed, step)
+        chunk = self._policy.infer(observation, noise)
+        if self._entropy:
+            scores = self._policy.surprise(noise)
+            bits.append(scores["ace_bits"])
+            chunk = ActionChunk(chunk.actions, chunk.provenance, chunk.timing_ms, {**chunk.scores, **scores})
+        self._player.splice(step, chunk.actions, step)
+        if self._recorder is not None:
+            self._recorder.frames(step, observation.images)
+            self._recorder.chunk(step, chunk)
+        return seen.state
+
+    def _meta(self, task: str, seed: int) -> EpisodeMeta:
+        spec, about = self._robot.spec, self._about
+        return EpisodeMeta(
+            robot=spec.name,
+            task=task,
+            prompt=spec.tasks.get(task, task),
+            seed=seed,
+            bundle=f"{about['bundle']}@{about['hash'][:12]}",
+            adapter="base",
+            hz=spec.hz,
+            cameras=tuple(about["cameras"]),
+            extra={"lockstep": True, "policy": about},
+        )

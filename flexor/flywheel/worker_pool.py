@@ -1,0 +1,149 @@
+"""Worker processes that take jobs one at a time and never outlive the process that made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any
+
+from flexor.errors import FlexorError
+
+Job = dict[str, Any]
+Result = dict[str, Any]
+POLL_S = 1.0
+STOP_S = 5.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    job: Job | None = None
+    began: float = 0.0
+
+
+class WorkerPool:
+    """Processes started by spawn, each with what `make` builds in it.
+
+    Jobs and results travel as JSON. A worker ends by itself when its parent is gone, whatever ended that.
+    """
+
+    def __init__(
+        self, make: Callable[..., Callable[[Job], Result]], args: Sequence[Any], workers: int, timeout_s: float
+    ):
+        """
+        Args:
+            make: importable by name; called with `args` once in each worker, returns what does one job.
+            timeout_s: a job, or building what does it, may take this long.
+        """
+        if workers < 1:
+            raise FlexorError(f"workers is {workers}; expected 1 or more")
+        self._make, self._args, self._count, self._timeout_s = make, tuple(args), workers, timeout_s
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> WorkerPool:
+        context = get_context("spawn")
+        try:
+            for _ in range(self._count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, self._make, self._args), daemon=True)
+                process.start()
+                theirs.close()
+                self._workers.append(_Worker(process, ours))
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def results(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        """Do every job; results come as they are done, not in order.
+
+        Raises:
+            FlexorError: what a job raised, or that a worker died or hung.
+            RuntimeError: any other exception of a job, with its traceback.
+        """
+        left, done = deque(jobs), 0
+        for worker in self._workers:
+            self._give(worker, left)
+        while done < len(jobs):
+            busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
+            for pipe in wait(list(busy), POLL_S):
+                worker = busy[pipe]  # type: ignore[index]
+                result = self._take(worker)
+                done += 1
+                self._give(worker, left)
+                yield result
+            for worker in busy.values():
+                if worker.job is not None and time.monotonic() - worker.began > self._timeout_s:
+                    raise FlexorError(f"a worker is not done with {worker.job} after {self._timeout_s:g} s; use fewer")
+
+    def _give(self, worker: _Worker, left: deque[Job]) -> None:
+        worker.job = left.popleft() if left else None
+        worker.began = time.monotonic()
+        if worker.job is not None:
+            try:
+                worker.pipe.send_bytes(json.dumps(worker.job).encode())
+            except (BrokenPipeError, ConnectionResetError):
+                raise self._death(worker) from None
+
+    def _take(self, worker: _Worker) -> Result:
+        try:
+            kind, value = json.loads(worker.pipe.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            raise self._death(worker) from None
+        if kind == "refused":
+            raise FlexorError(value)
+        if kind == "failed":
+            raise RuntimeError(f"{worker.job} failed in a worker:\n{value}")
+        return value
+
+    def _death(self, worker: _Worker) -> FlexorError:
+        worker.process.join(STOP_S)
+        return FlexorError(
+            f"a worker died (exit code {worker.process.exitcode}) at {worker.job}; -9 often means that memory ran out: "
+            "use fewer --workers"
+        )
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(STOP_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join(STOP_S)
+        self._workers.clear()
+
+
+def _serve(pipe: Connection, make: Callable[..., Callable[[Job], Result]], args: tuple[Any, ...]) -> None:
+    """The life of a worker: jobs from the pipe until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+    work: Callable[[Job], Result] | None = None
+    try:
+        while True:
+            job = json.loads(pipe.recv_bytes())
+            try:
+                work = work or make(*args)
+                answer: tuple[str, Any] = ("done", work(job))
+            except FlexorError as error:
+                answer = ("refused", str(error))
+            except Exception:  # reported with its traceback by the parent, which raises it
+                answer = ("failed", traceback.format_exc())
+            pipe.send_bytes(json.dumps(answer).encode())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone

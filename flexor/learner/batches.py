@@ -1,0 +1,133 @@
+"""Draws training batches: a function of (seed, step), so that a resumed run sees what the undisturbed one would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flexor.learner.augment import Photometry, shift, to_model
+from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.prompt_table import PromptTable
+from flexor.learner.settings import PretrainSettings
+from flexor.pi05.normalize import Normalizer
+
+# Streams of random numbers that never meet: one for the order of an epoch, one for what is drawn in a step.
+ORDER, DRAWS = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step learns from, on the model's device.
+
+    Attributes:
+        images: float32 [B, V, 3, S, S] in [-1, 1].
+        tokens: int64 [B, T]; token_mask: bool [B, T], False where padded.
+        actions: float32 [B, H, A], normalised.
+        generator: on the same device, for the times and noises of the flow loss.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    actions: Tensor
+    generator: torch.Generator
+
+
+class Batches:
+    """Batches of `demonstrations`.
+
+    Args:
+        prompts: over every sentence in the order of `sentence_numbers`.
+        state, actions: normalisers of the training samples.
+    """
+
+    def __init__(
+        self,
+        demonstrations: Demonstrations,
+        prompts: PromptTable,
+        state: Normalizer,
+        actions: Normalizer,
+        settings: PretrainSettings,
+        device: torch.device,
+    ) -> None:
+        self._images = demonstrations.images
+        self._tasks = demonstrations.tasks
+        self._states = state.normalize(demonstrations.states)
+        self._actions = actions.normalize(demonstrations.actions)
+        self._training, self._held_out = demonstrations.split(settings.held_out)
+        self._sentences = sentence_numbers(demonstrations)
+        self._prompts = prompts
+        self._settings = settings
+        self._device = device
+        self._order: tuple[int, NDArray[np.int64]] = (-1, self._training)
+
+    def draw(self, step: int) -> Batch:
+        """The training batch of `step` (from 0): augmented frames, noised state, a sentence drawn anew."""
+        settings = self._settings
+        rng = np.random.default_rng([settings.seed, DRAWS, step])
+        rows = self._rows(step * settings.batch, settings.batch)
+        images = shift(self._images[rows], rng, settings.shift_pixels)
+        light = Photometry.draw(images, rng, settings.brightness, settings.contrast, settings.colour)
+        states = self._states[rows] + rng.normal(0, settings.state_noise, (len(rows), self._states.shape[1]))
+        sentence = self._say(rows, "train", rng)
+        tokens, mask = self._prompts.encode(sentence, states.astype(np.float32), rng, settings.word_dropout)
+        return self._batch(to_model(images, self._device, light), tokens, mask, rows, int(rng.integers(2**62)))
+
+    def held_out(self, kind: str) -> Iterator[Batch]:
+        """The same held-out samples at every call, as the robot would see them, with "train" or "held_out" sentences."""
+        rng = np.random.default_rng([self._settings.seed, DRAWS])
+        count = min(self._settings.evaluation_samples, len(self._held_out))
+        chosen = np.sort(rng.choice(self._held_out, count, replace=False))
+        for start in range(0, count, self._settings.batch):
+            rows = chosen[start : start + self._settings.batch]
+            tokens, mask = self._prompts.encode(self._say(rows, kind, rng), self._states[rows])
+            images = to_model(np.ascontiguousarray(self._images[rows]), self._device)
+            yield self._batch(images, tokens, mask, rows, start)
+
+    def _rows(self, first: int, count: int) -> NDArray[np.int64]:
+        """Samples `first` to `first + count` of an endless row of shuffled epochs."""
+        length = len(self._training)
+        parts = []
+        while count > 0:
+            epoch, offset = divmod(first, length)
+            if self._order[0] != epoch:
+                rng = np.random.default_rng([self._settings.seed, ORDER, epoch])
+                self._order = (epoch, rng.permutation(self._training))
+            parts.append(self._order[1][offset : offset + count])
+            first += len(parts[-1])
+            count -= len(parts[-1])
+        return np.concatenate(parts)
+
+    def _say(self, rows: NDArray[np.int64], kind: str, rng: np.random.Generator) -> NDArray[np.int64]:
+        """A sentence of `kind` for the task of each row."""
+        ranges = self._sentences[kind][self._tasks[rows]]
+        return rng.integers(ranges[:, 0], ranges[:, 1])
+
+    def _batch(self, images: Tensor, tokens: NDArray, mask: NDArray, rows: NDArray[np.int64], seed: int) -> Batch:
+        generator = torch.Generator(self._device)
+        generator.manual_seed(seed)
+        tokens_, mask_, actions = (
+            torch.from_numpy(array).to(self._device) for array in (tokens, mask, self._actions[rows])
+        )
+        return Batch(images, tokens_, mask_, actions, generator)
+
+
+def all_sentences(demonstrations: Demonstrations) -> list[str]:
+    """Every sentence: task by task, first those to train on, then the held-out ones."""
+    return [text for kinds in demonstrations.sentences for text in (*kinds.train, *kinds.held_out)]
+
+
+def sentence_numbers(demonstrations: Demonstrations) -> dict[str, NDArray[np.int64]]:
+    """For "train" and "held_out": int64 [tasks, 2], first and one past the last number in `all_sentences`."""
+    ends = np.cumsum([len(kinds.train) + len(kinds.held_out) for kinds in demonstrations.sentences])
+    trained = np.array([len(kinds.train) for kinds in demonstrations.sentences])
+    starts = np.concatenate([[0], ends[:-1]])
+    return {
+        "train": np.stack([starts, starts + trained], axis=1),
+        "held_out": np.stack([starts + trained, ends], axis=1),
+    }

@@ -1,0 +1,180 @@
+"""Recorded episodes -> training arrays: frames at the model's size in a memory map, chunks of the expert's actions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.errors import FlexorError
+from flexor.learner.sentences import Sentences, read_sentences
+from flexor.pi05.images import resize_with_pad
+from flexor.runtime.episode import Episode, read_episode
+
+CACHE_VERSION = 1
+
+
+class DemonstrationError(FlexorError):
+    """The recorded episodes cannot be trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrations:
+    """One sample for every recorded frame of every successful episode.
+
+    Attributes:
+        images: uint8 [n, V, S, S, 3], a read-only memory map, cameras in the order asked for.
+        states: float32 [n, state_dim], robot units.
+        actions: float32 [n, H, A], robot units: what the expert would do from that step on.
+        tasks: int64 [n], index into task_names.
+        episodes: int64 [n], which episode it came from, numbered by (task, file name).
+        task_names: sorted.
+        sentences: of each task, in the order of task_names.
+        hz: control rate of the recordings.
+        digest: names the content, for the identity of a training run.
+    """
+
+    images: NDArray[np.uint8]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    tasks: NDArray[np.int64]
+    episodes: NDArray[np.int64]
+    task_names: tuple[str, ...]
+    sentences: tuple[Sentences, ...]
+    hz: float
+    digest: str
+
+    def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sample indices to train on and to hold out: whole episodes, one in every 1 / held_out, of all tasks alike."""
+        every = max(2, round(1 / held_out))
+        kept_back = self.episodes % every == every // 2
+        return np.flatnonzero(~kept_back), np.flatnonzero(kept_back)
+
+
+def load_demonstrations(
+    root: Path,
+    cameras: Sequence[str],
+    image_size: int,
+    horizon: int,
+    on_episode: Callable[[int, int], None] | None = None,
+) -> Demonstrations:
+    """Read `root/episodes/*.mcap` and `root/sentences.json`, by way of `root/cache-<hash>` when that was done before.
+
+    Args:
+        on_episode: called with (episodes read, episodes in all) while the cache is made.
+
+    Raises:
+        DemonstrationError: no successful episode, a camera that was not recorded, tasks without sentences.
+    """
+    sentences = read_sentences(root / "sentences.json")
+    files = sorted((root / "episodes").glob("*.mcap"))
+    if not files:
+        raise DemonstrationError(f"no episodes in {root / 'episodes'}; record some: flexor collect --out {root}")
+    recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [[file.name, file.stat().st_size] for file in files]]
+    digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+    cache = root / f"cache-{digest}"
+    if not cache.exists():
+        _write_cache(cache, files, tuple(cameras), image_size, horizon, on_episode)
+    meta = json.loads((cache / "meta.json").read_text())
+    arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "tasks", "episodes")}
+    missing = sorted(set(meta["task_names"]) - sentences.keys())
+    if missing:
+        raise DemonstrationError(f"{root / 'sentences.json'} has no sentences for {missing}; add them, or collect again")
+    return Demonstrations(
+        images=np.load(cache / "images.npy", mmap_mode="r"),
+        task_names=tuple(meta["task_names"]),
+        sentences=tuple(sentences[name] for name in meta["task_names"]),
+        hz=meta["hz"],
+        digest=digest,
+        **arrays,
+    )
+
+
+def action_chunks(labels: NDArray[np.float32], starts: NDArray[np.int64], horizon: int) -> NDArray[np.float32]:
+    """The next `horizon` of labels [T, A] from each start -> [n, H, A]; past the end: no motion, the last gripper."""
+    rest = np.zeros((horizon, labels.shape[1]), np.float32)
+    rest[:, -1] = labels[-1, -1]
+    padded = np.concatenate([labels, rest])
+    return padded[starts[:, None] + np.arange(horizon)]
+
+
+def _write_cache(
+    cache: Path,
+    files: Sequence[Path],
+    cameras: tuple[str, ...],
+    size: int,
+    horizon: int,
+    on_episode: Callable[[int, int], None] | None,
+) -> None:
+    part = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache.parent))
+    rows: list[dict[str, Any]] = []
+    rates: set[float] = set()
+    try:
+        with (part / "images.raw").open("wb") as pixels:
+            for number, file in enumerate(files):
+                episode = read_episode(file)
+                if episode.outcome == "success":
+                    rows.append(_samples(file, episode, cameras, size, horizon, pixels))
+                    rates.add(float(episode.meta.hz))
+                if on_episode is not None:
+                    on_episode(number + 1, len(files))
+        if not rows or len(rates) != 1:
+            raise DemonstrationError(
+                f"{cache.parent / 'episodes'} holds {len(rows)} successful episodes of {len(files)}, at control rates "
+                f"{sorted(rates)}; expected some, at one rate; collect them with one `flexor collect`"
+            )
+        _finish(part, rows, len(cameras), size, rates.pop())
+        part.rename(cache)
+    except BaseException:
+        shutil.rmtree(part)
+        raise
+
+
+def _samples(
+    file: Path, episode: Episode, cameras: tuple[str, ...], size: int, horizon: int, pixels: Any
+) -> dict[str, Any]:
+    """The arrays of one episode; its frames go straight to `pixels`, for they would not fit into memory together."""
+    absent = [camera for camera in cameras if camera not in episode.frames]
+    if absent:
+        raise DemonstrationError(f"{file} has no frames of {absent}; it holds {sorted(episode.frames)}; set cameras=[...]")
+    recorded = [set(episode.frames[camera]) for camera in cameras]
+    common = set.intersection(*recorded).intersection(episode.steps.tolist())
+    steps = np.array(sorted(common), np.int64)
+    starts = np.searchsorted(episode.steps, steps)
+    if not np.array_equal(np.diff(episode.steps), np.ones(len(episode.steps) - 1)) or len(steps) == 0:
+        raise DemonstrationError(f"{file} skips control steps or has no frames; leave it out: remove the file")
+    for step in steps.tolist():
+        for camera in cameras:
+            pixels.write(resize_with_pad(episode.frames[camera][step], size).tobytes())
+    return {
+        "key": (episode.meta.task, file.name),
+        "states": episode.states[starts],
+        "actions": action_chunks(episode.labels, starts, horizon),
+    }
+
+
+def _finish(part: Path, rows: list[dict[str, Any]], views: int, size: int, hz: float) -> None:
+    """Number the episodes by (task, name), write the arrays, and give the raw frames the header of an .npy file."""
+    order = sorted(row["key"] for row in rows)
+    task_names = sorted({task for task, _ in order})
+    counts = [len(row["states"]) for row in rows]
+    np.save(part / "states.npy", np.concatenate([row["states"] for row in rows]).astype(np.float32))
+    np.save(part / "actions.npy", np.concatenate([row["actions"] for row in rows]).astype(np.float32))
+    np.save(part / "tasks.npy", np.repeat([task_names.index(row["key"][0]) for row in rows], counts))
+    np.save(part / "episodes.npy", np.repeat([order.index(row["key"]) for row in rows], counts))
+    shape = (sum(counts), views, size, size, 3)
+    raw = np.memmap(part / "images.raw", np.uint8, "r", shape=shape)
+    images = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, shape)
+    for start in range(0, len(raw), 1024):
+        images[start : start + 1024] = raw[start : start + 1024]
+    images.flush()
+    (part / "images.raw").unlink()
+    (part / "meta.json").write_text(json.dumps({"task_names": task_names, "hz": hz}))

@@ -1,0 +1,96 @@
+"""Demonstrations in, bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flexor.errors import FlexorError
+from flexor.learner.demonstrations import Demonstrations, load_demonstrations
+from flexor.learner.settings import PretrainSettings
+from flexor.learner.trainer import Standing, Trainer
+from flexor.pi05.config import PRESETS
+from flexor.runtime.action_space import FRANKA_DELTA_ACTIONS
+from flexor.runtime.bundle import BUNDLE_JSON
+from flexor.runtime.bundle_config import BundleConfig
+from flexor.runtime.bundle_writer import write_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told how it goes: (episodes read, episodes in all) while data is read, and where training stands."""
+
+    on_episode: Callable[[int, int], None]
+    on_step: Callable[[Standing], None]
+
+
+def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher) -> dict[str, Any]:
+    """Train on the episodes in `data` and write the bundle `out`; the work in between lies in `out`.training.
+
+    A run that was killed goes on from its last checkpoint when this is called again with the same arguments. A
+    bundle that lies at `out` is replaced at the end.
+
+    Returns:
+        bundle, bundle_hash, parameters, samples, steps, minutes, samples_per_s, episodes, demonstration_samples, and
+        the held-out numbers by name.
+
+    Raises:
+        FlexorError: the data cannot be used, `out` is something else than a bundle, the checkpoint is another run's.
+    """
+    if settings.preset not in PRESETS:
+        raise FlexorError(f"preset {settings.preset!r} is unknown; there are {', '.join(PRESETS)}")
+    if out.exists() and not (out / BUNDLE_JSON).is_file():
+        raise FlexorError(f"{out} exists and is no bundle; choose another --out, or remove it first")
+    model = PRESETS[settings.preset]
+    demonstrations = load_demonstrations(
+        data, settings.cameras, model.vision.image_size, model.horizon, watcher.on_episode
+    )
+    # before an hour of training, not after it: an impossible name or setting shows here
+    bundle_config(out.name, settings, demonstrations, {})
+    trainer = Trainer(demonstrations, settings, out.with_name(f"{out.name}.training"))
+    measured = trainer.run(watcher.on_step)
+    result = {
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "samples": trainer.samples,
+        "steps": trainer.position,
+        "minutes": trainer.seconds / 60,
+        "samples_per_s": trainer.samples / trainer.seconds,
+        "episodes": len(set(demonstrations.episodes.tolist())),
+        "demonstration_samples": len(demonstrations.states),
+        **measured,
+    }
+    origin = {"settings": settings.model_dump(mode="json"), "data": demonstrations.digest, **result}
+    average = trainer.average.model.state_dict()
+    bundle = write_bundle(
+        out,
+        config=bundle_config(out.name, settings, demonstrations, origin),
+        weights={name: tensor.to("cpu", torch.float16).numpy() for name, tensor in average.items()},
+        tokenizer_json=trainer.tokenizer.to_json(),
+        norm_stats=trainer.statistics,
+        replace=True,
+    )
+    return {"bundle": str(out), "bundle_hash": bundle.hash, **result}
+
+
+def bundle_config(
+    name: str, settings: PretrainSettings, demonstrations: Demonstrations, origin: dict[str, Any]
+) -> BundleConfig:
+    """What bundle.json will say about a policy trained so."""
+    return BundleConfig(
+        name=name,
+        model=PRESETS[settings.preset],
+        cameras=settings.cameras,
+        state_dim=demonstrations.states.shape[1],
+        normalization="quantile",
+        prompt_state=True,
+        replan=settings.replan,
+        rtc_max_delay=settings.max_delay,
+        flow_steps=settings.flow_steps,
+        hz=demonstrations.hz,
+        action_space=FRANKA_DELTA_ACTIONS,
+        origin=origin,
+    )

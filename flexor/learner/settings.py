@@ -1,0 +1,75 @@
+"""What can be set about pretraining; the values are the recipe of docs/nano.md."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PretrainSettings(BaseModel):
+    """One training run. Exactly one of `minutes` and `samples` ends it; the learning rate follows the same budget.
+
+    Attributes:
+        preset: name in flexor.pi05.config.PRESETS.
+        cameras: which recorded cameras the policy sees, in the order of its image tokens.
+        minutes: wall budget, evaluation included; a resumed run goes on with what was left.
+        samples: budget in training samples; with it a run is repeatable bit for bit (fp32, CPU, one thread).
+        draws: (time, noise) draws of the flow loss that share one prefix pass.
+        max_delay: largest number of committed actions in training-time real-time chunking.
+        muon_lr, adamw_lr: peak rates of the hidden matrices and of everything else.
+        final_lr: what is left of the peak when the budget is spent.
+        ema: largest decay of the averaged weights, which are the ones that ship.
+        state_noise: standard deviation added to the normalised state.
+        shift_pixels: largest shift of a frame, with its edge repeated.
+        brightness, contrast, colour: half-widths of the factors drawn for each frame (colour: for each channel).
+        word_dropout: share of the sentences' words replaced by the unknown word, so that one is no surprise later.
+        held_out: share of the episodes that is never trained on.
+        evaluation_samples: held-out samples behind one row of held-out numbers.
+        checkpoint_s: seconds between checkpoints; 0 writes one after every step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = "pi05-nano"
+    cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
+    seed: int = 0
+    minutes: float | None = Field(default=None, gt=0)
+    samples: int | None = Field(default=None, gt=0)
+    batch: int = Field(default=64, gt=0)
+    draws: int = Field(default=4, gt=0)
+    max_delay: int = Field(default=5, ge=0)
+    muon_lr: float = Field(default=3e-3, gt=0)
+    adamw_lr: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=150, ge=0)
+    final_lr: float = Field(default=0.05, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.997, ge=0, lt=1)
+    state_noise: float = Field(default=0.02, ge=0)
+    shift_pixels: int = Field(default=3, ge=0)
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    contrast: float = Field(default=0.2, ge=0, lt=1)
+    colour: float = Field(default=0.1, ge=0, lt=1)
+    word_dropout: float = Field(default=0.02, ge=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=1)
+    evaluation_samples: int = Field(default=256, gt=0)
+    evaluate_steps: int = Field(default=500, gt=0)
+    log_steps: int = Field(default=20, gt=0)
+    checkpoint_s: float = Field(default=60.0, ge=0)
+    flow_steps: int = Field(default=10, gt=0)
+    replan: int = Field(default=5, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, gt=0)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.minutes is None) == (self.samples is None):
+            raise ValueError(f"give one budget, minutes or samples; got minutes={self.minutes} samples={self.samples}")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """What a checkpoint must agree with to be resumed: all that shapes the weights, save the budget."""
+        free = {"minutes", "samples", "evaluate_steps", "log_steps", "checkpoint_s", "evaluation_samples", "device", "threads"}
+        return self.model_dump(mode="json", exclude=free)

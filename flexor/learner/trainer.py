@@ -1,0 +1,199 @@
+"""Trains a small Pi0.5 from nothing on demonstrations, resumable at any step."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flexor.errors import FlexorError
+from flexor.learner.batches import Batch, Batches, all_sentences
+from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from flexor.learner.curves import Curves
+from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.held_out import measure
+from flexor.learner.optimiser import Average, Optimiser
+from flexor.learner.prompt_table import PromptTable, build_tokenizer
+from flexor.learner.settings import PretrainSettings
+from flexor.learner.statistics import measure_statistics
+from flexor.pi05.config import PRESETS
+from flexor.pi05.flow import flow_loss
+from flexor.pi05.init import initialise
+from flexor.pi05.model import Pi05
+from flexor.pi05.normalize import Normalizer
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands: optimiser steps, training samples, share of the budget, the last loss, samples a second."""
+
+    step: int
+    samples: int
+    spent: float
+    loss: float
+    samples_per_s: float
+
+
+class Trainer:
+    """One run, resumed from `folder` when there is a checkpoint in it.
+
+    Args:
+        demonstrations: what to learn from.
+        settings: how.
+        folder: checkpoint.safetensors, curves.jsonl and tensorboard/ go here.
+
+    Raises:
+        FlexorError: the checkpoint belongs to another run, no GPU where one was asked for, data that does not fit.
+    """
+
+    def __init__(self, demonstrations: Demonstrations, settings: PretrainSettings, folder: Path) -> None:
+        torch.set_num_threads(settings.threads)
+        self.settings = settings
+        self.config = PRESETS[settings.preset]
+        self.device = choose_device(settings.device)
+        self._identity = {**settings.identity(), "data": demonstrations.digest}
+        self._checkpoint_path = folder / "checkpoint.safetensors"
+        training, _ = demonstrations.split(settings.held_out)
+        self.statistics = measure_statistics(demonstrations.states[training], demonstrations.actions[training])
+        self.tokenizer = build_tokenizer(demonstrations.sentences, self.config)
+        prompts = PromptTable(self.tokenizer, all_sentences(demonstrations), demonstrations.states.shape[1])
+        state, actions = (Normalizer("quantile", self.statistics[name]) for name in ("state", "actions"))
+        self.batches = Batches(demonstrations, prompts, state, actions, settings, self.device)
+        self.model = Pi05(self.config)
+        initialise(self.model, settings.seed, prompts.bin_tokens.tolist())
+        self.model.to(self.device)
+        self.average = Average(self.model, copy.deepcopy(self.model), settings.ema)
+        self.optimiser = Optimiser(self.model, settings)
+        self.position = 0
+        self._used_s = 0.0
+        self._losses: list[float] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._checkpoint_path.exists():
+            self._resume()
+        self._curves = Curves(folder, self.position)
+
+    @property
+    def samples(self) -> int:
+        """Training samples used so far."""
+        return self.position * self.settings.batch
+
+    @property
+    def seconds(self) -> float:
+        """Wall time used so far, of all the processes that worked on this run."""
+        return self._used_s
+
+    def run(self, on_step: Callable[[Standing], None]) -> dict[str, float]:
+        """Train until the budget is spent; returns the last held-out numbers."""
+        settings = self.settings
+        began = time.monotonic() - self._used_s
+        saved = time.monotonic()
+        first, started = self.position, time.monotonic()
+        with self._curves:
+            while (spent := self._spent()) < 1.0:
+                loss = self.step(spent)
+                self._used_s = time.monotonic() - began
+                speed = (self.position - first) * settings.batch / (time.monotonic() - started)
+                self._record(loss, spent, speed)
+                on_step(Standing(self.position, self.samples, self._spent(), loss, speed))
+                if time.monotonic() - saved >= settings.checkpoint_s:
+                    self.save()
+                    saved = time.monotonic()
+            self.save()
+            result = self.measure()
+            self._curves.write(self.position, result)
+        return result
+
+    def step(self, spent: float) -> float:
+        """One optimiser step when `spent` of the budget is used; returns its loss."""
+        batch = self.batches.draw(self.position)
+        loss = self._learn(batch, self.optimiser.rate(self.position, spent))
+        self.average.follow(self.position)
+        self.position += 1
+        return loss
+
+    def measure(self) -> dict[str, float]:
+        """Held-out episodes under the averaged weights, with the trained and with the held-out sentences."""
+        settings, numbers = self.settings, {}
+        for kind, name in (("train", "held_out_episodes"), ("held_out", "held_out_sentences")):
+            with self._autocast():
+                batches = self.batches.held_out(kind)
+                row = measure(self.average.model, batches, settings.draws, settings.max_delay, settings.flow_steps)
+            numbers |= {f"{name}/{key}": value for key, value in row.items()}
+        return numbers
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        groups = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimiser": self.optimiser.tensors(),
+        }
+        tensors = {f"{group}/{name}": tensor for group, content in groups.items() for name, tensor in content.items()}
+        state = Checkpoint(self.position, self._used_s, tuple(self._losses), self._identity, tensors)
+        write_checkpoint(self._checkpoint_path, state)
+
+    def _learn(self, batch: Batch, rate: float) -> float:
+        self.model.train()
+        with self._autocast():
+            prefix = self.model.encode(batch.images, batch.tokens, None, batch.token_mask)
+            settings = self.settings
+            loss, _ = flow_loss(
+                self.model, prefix, batch.actions, settings.draws, settings.max_delay, batch.generator
+            )
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise FlexorError(
+                f"the loss of step {self.position} is {value}; the last checkpoint stands: lower muon_lr and adamw_lr "
+                "and start anew"
+            )
+        loss.backward()
+        self.optimiser.step(rate)
+        return value
+
+    def _record(self, loss: float, spent: float, speed: float) -> None:
+        self._losses.append(loss)
+        if self.position % self.settings.log_steps == 0:
+            row = {
+                "train/loss": float(np.mean(self._losses)),
+                "train/rate": self.optimiser.rate(self.position - 1, spent),
+                "train/samples": self.samples,
+                "train/seconds": self._used_s,
+                "train/samples_per_s": speed,
+            }
+            self._curves.write(self.position, row)
+            self._losses.clear()
+        if self.position % self.settings.evaluate_steps == 0:
+            self._curves.write(self.position, self.measure())
+
+    def _spent(self) -> float:
+        if self.settings.samples is not None:
+            return self.samples / self.settings.samples
+        assert self.settings.minutes is not None
+        return self._used_s / (60 * self.settings.minutes)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def _resume(self) -> None:
+        checkpoint = read_checkpoint(self._checkpoint_path, self._identity)
+        self.model.load_state_dict(checkpoint.group("model"))
+        self.average.model.load_state_dict(checkpoint.group("average"))
+        self.optimiser.load(checkpoint.group("optimiser"))
+        self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """cpu, cuda, or for auto a GPU when there is one.
+
+    Raises:
+        FlexorError: cuda was asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise FlexorError("device is cuda, but torch finds no GPU; set device=auto, or install a CUDA build of torch")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,1 @@
+"""The Pi0.5 model: what it computes. Imports nothing else of flexor."""

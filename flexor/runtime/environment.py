@@ -1,0 +1,72 @@
+"""The environment of a measurement: versions, processor, GPU, threads. Imports neither torch nor mujoco."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from flexor import __version__
+
+PACKAGES = ("numpy", "pyzmq", "msgpack", "mcap", "tokenizers", "safetensors", "torch", "mujoco", "gymnasium")
+"""Packages whose version can change a result."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def environment() -> dict[str, Any]:
+    """What to write beside a measurement, ready for JSON.
+
+    Keys: flexor, python, platform, packages (version by name, null when absent), cpu, cores (those this process may
+    use), gpu (name, or null), threads (the OpenMP and BLAS variables that are set).
+    """
+    return {
+        "flexor": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": gpu_name(),
+        "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, None when it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def cpu_model() -> str:
+    """The processor's own name, or its architecture where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+@functools.cache
+def gpu_name() -> str | None:
+    """The first NVIDIA GPU's name as the driver gives it, None without a working driver."""
+    query = shutil.which("nvidia-smi")
+    if query is None:
+        return None
+    try:
+        answer = subprocess.run(
+            [query, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    names = answer.stdout.strip().splitlines()
+    return names[0].strip() if answer.returncode == 0 and names else None

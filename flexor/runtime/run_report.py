@@ -1,0 +1,101 @@
+"""What a run of the daemon comes to: episodes, success, latency, and everything that was not as planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flexor.runtime.metrics import wilson
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """One episode of a run.
+
+    Attributes:
+        outcome: success, failure, abort or unknown.
+        reason: why it was aborted; empty otherwise.
+        entropy_bits_mean: mean ACE of the chunks that were scored, None when none was.
+        path: the finished episode file.
+    """
+
+    index: int
+    task: str
+    seed: int
+    outcome: str
+    reason: str
+    steps: int
+    holds: int
+    entropy_bits_mean: float | None
+    path: Path
+
+
+@dataclass(slots=True)
+class RunReport:
+    """Counts of a whole run.
+
+    Attributes:
+        latencies_ms: time from asking for a chunk to having it, as the client saw it, for every chunk.
+        entropy_bits: ACE in bits of every chunk that was scored.
+        holds: control steps in which the arm was held because there was no action to play.
+        stale: chunks that came too late to be played.
+        overruns: control steps that took longer than their period.
+        guard_events: how often the guard stepped in, by kind.
+        refusals: replies that were no chunk, by type.
+    """
+
+    results: list[EpisodeResult] = field(default_factory=list)
+    latencies_ms: list[float] = field(default_factory=list)
+    entropy_bits: list[float] = field(default_factory=list)
+    holds: int = 0
+    stale: int = 0
+    overruns: int = 0
+    guard_events: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def aborted(self) -> list[EpisodeResult]:
+        """The episodes that were broken off."""
+        return [result for result in self.results if result.outcome == "abort"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report under the names that every flexor command uses; success_rate is None before the first episode."""
+        successes = sum(result.outcome == "success" for result in self.results)
+        rate, low, high = wilson(successes, len(self.results)) if self.results else (None, None, None)
+        latency = self.latencies_ms
+        p50, p95, p99 = np.percentile(latency, (50, 95, 99)).tolist() if latency else (None, None, None)
+        return {
+            "episodes": len(self.results),
+            "successes": successes,
+            "success_rate": rate,
+            "ci95": [low, high],
+            "aborted": len(self.aborted),
+            "entropy_bits_mean": float(np.mean(self.entropy_bits)) if self.entropy_bits else None,
+            "p50_ms": p50,
+            "p95_ms": p95,
+            "p99_ms": p99,
+            "chunks": len(latency),
+            "steps": sum(result.steps for result in self.results),
+            "holds": self.holds,
+            "stale": self.stale,
+            "overruns": self.overruns,
+            "guard_events": dict(self.guard_events),
+            "refusals": dict(self.refusals),
+            "rows": [
+                {
+                    "task": result.task,
+                    "seed": result.seed,
+                    "outcome": result.outcome,
+                    "reason": result.reason,
+                    "steps": result.steps,
+                    "holds": result.holds,
+                    "entropy_bits_mean": result.entropy_bits_mean,
+                    "path": str(result.path),
+                }
+                for result in self.results
+            ],
+        }

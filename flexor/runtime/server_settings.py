@@ -1,0 +1,40 @@
+"""ServerSettings: what can be set of a policy server, and its defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EngineSettings(BaseModel):
+    """How the bundle is run; `flow_steps` None means the bundle's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "torch"
+    precision: str = "fp32"
+    threads: int = Field(default=1, ge=1)
+    flow_steps: int | None = Field(default=None, ge=1)
+
+
+class ServerSettings(BaseModel):
+    """Settings of `flexor serve`.
+
+    Attributes:
+        bind: data address, ipc://PATH or tcp://127.0.0.1:PORT; None is the default one.
+        engine: how the bundle is run.
+        max_waiting: sessions that may wait at the same time; further ones are told `busy`.
+        max_sessions: sessions remembered; the one unused for longest is forgotten first.
+        entropy: "slack" samples the entropy of a chunk after its reply while no request waits; "off" never does.
+        stop_timeout_s: how long stopping may take, a chunk under way included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bind: str | None = None
+    engine: EngineSettings = EngineSettings()
+    max_waiting: int = Field(default=64, ge=1, le=4096)
+    max_sessions: int = Field(default=256, ge=1, le=65536)
+    entropy: Literal["slack", "off"] = "slack"
+    stop_timeout_s: float = Field(default=10.0, gt=0, le=600)

@@ -1,0 +1,65 @@
+"""Sessions: what the server remembers of each client between requests, and how its episodes ended."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Session:
+    """One client's state. `scored` is the step and slack scores of its last scored chunk, until a reply carries it."""
+
+    task: str | None = None
+    scored: tuple[int, Mapping[str, float]] | None = None
+
+
+class Sessions:
+    """The sessions seen last, at most `capacity`; an open episode that falls out counts as unknown. One thread."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self.outcomes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def touch(self, name: str) -> Session:
+        """The session of that name, created when new; the one unused for longest makes room."""
+        session = self._sessions.get(name)
+        if session is None:
+            session = self._sessions[name] = Session()
+            if len(self._sessions) > self._capacity:
+                self._forget_episode(self._sessions.popitem(last=False)[1])
+        self._sessions.move_to_end(name)
+        return session
+
+    def begin_episode(self, name: str, task: str) -> None:
+        """Open an episode; one that was still open in this session counts as unknown."""
+        session = self.touch(name)
+        self._forget_episode(session)
+        session.task, session.scored = task, None
+
+    def end_episode(self, name: str, outcome: str) -> str | None:
+        """Close the open episode and return its task; None when there is none (the server may have restarted)."""
+        session = self.touch(name)
+        task, session.task, session.scored = session.task, None, None
+        if task is not None:
+            self.outcomes[outcome] += 1
+        return task
+
+    def score(self, name: str, step: int, scores: Mapping[str, float]) -> None:
+        """Keep the scores of the chunk asked at `step` for the session's next reply."""
+        self.touch(name).scored = (step, scores)
+
+    def take_scored(self, name: str) -> tuple[int, Mapping[str, float]] | None:
+        """The kept scores, once."""
+        session = self.touch(name)
+        scored, session.scored = session.scored, None
+        return scored
+
+    def _forget_episode(self, session: Session) -> None:
+        if session.task is not None:
+            self.outcomes["unknown"] += 1

@@ -1,0 +1,125 @@
+"""Records the oracle's demonstrations as episodes, in several worker processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from flexor.runtime.episode_schema import EpisodeMeta
+from flexor.runtime.index import EpisodeIndex
+from flexor.runtime.recorder import EpisodeRecorder
+from flexor.sim.disturbance import Disturbance, DisturbanceSettings
+from flexor.sim.oracle import Oracle
+from flexor.sim.robots import TabletopRobot
+from flexor.sim.sentences import all_splits
+from flexor.sim.tasks import TASKS
+
+SENTENCES_FILE = "sentences.json"
+SEEDS_A_JOB = 10
+
+
+class CollectSettings(BaseModel):
+    """What a recording of demonstrations looks like."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    frame_every: int = Field(2, ge=1, description="cameras are recorded at every n-th control step")
+    linger_steps: int = Field(8, ge=0, description="control steps recorded after success")
+    image_size: int = Field(128, ge=32, description="pixels a side of both cameras")
+    images: str = Field("jpeg", pattern="^(jpeg|png)$", description="how frames are stored")
+    disturbance: DisturbanceSettings = DisturbanceSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """How one recording ended."""
+
+    seed: int
+    task: str
+    success: bool
+    steps: int
+
+
+def task_of(seed: int) -> str:
+    """Tasks take turns by seed."""
+    return tuple(TASKS)[seed % len(TASKS)]
+
+
+def collect(
+    out: Path,
+    episodes: int,
+    seed: int,
+    workers: int,
+    settings: CollectSettings,
+    told: Callable[[Demonstration, int], None],
+) -> None:
+    """Record the seeds seed .. seed + episodes - 1 that `out` does not hold yet.
+
+    Args:
+        out: folder of episodes (flexor.runtime.recorder), with sentences.json beside them.
+        workers: processes; each has its own simulator and OpenGL context.
+        told: hears of each demonstration, and how many there will be in all.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SENTENCES_FILE).write_text(json.dumps(all_splits(), indent=1) + "\n")
+    recorded = {int(row.seed) for row in EpisodeIndex(out).episodes()}
+    missing = [s for s in range(seed, seed + episodes) if s not in recorded]
+    jobs = [missing[i : i + SEEDS_A_JOB] for i in range(0, len(missing), SEEDS_A_JOB)]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_record_seeds, out, job, settings) for job in jobs]):
+            for demonstration in done.result():
+                told(demonstration, len(missing))
+
+
+_robots: dict[int, TabletopRobot] = {}
+"""The robot of this worker process by image size: made once, because a second OpenGL context may draw garbage."""
+
+
+def _record_seeds(out: Path, seeds: list[int], settings: CollectSettings) -> list[Demonstration]:
+    if settings.image_size not in _robots:
+        _robots[settings.image_size] = TabletopRobot(settings.image_size)
+    robot = _robots[settings.image_size]
+    with EpisodeRecorder(out, images=settings.images) as recorder:
+        return [record_demonstration(robot, recorder, seed, settings) for seed in seeds]
+
+
+def record_demonstration(
+    robot: TabletopRobot, recorder: EpisodeRecorder, seed: int, settings: CollectSettings
+) -> Demonstration:
+    """Record one episode: played actions disturbed, labels the expert's own."""
+    task = task_of(seed)
+    spec = robot.spec
+    robot.reset(seed, task)
+    recorder.begin(
+        EpisodeMeta(
+            robot=spec.name,
+            task=task,
+            prompt=spec.tasks[task],
+            seed=seed,
+            bundle="oracle",
+            adapter="base",
+            hz=spec.hz,
+            cameras=tuple(spec.cameras),
+        )
+    )
+    oracle = Oracle(TASKS[task])
+    disturbance = Disturbance(settings.disturbance, np.random.default_rng([seed, 1]))
+    step, success, left = 0, False, settings.linger_steps
+    while step < spec.max_steps and left >= 0:
+        label = oracle.act(robot.world)
+        played = label if success else disturbance.apply(step, label)
+        if step % settings.frame_every == 0:
+            recorder.frames(step, robot.observe().images)
+        recorder.step(step, robot.state(), played, label=label)
+        success = bool(robot.act(played).success)
+        left = left - 1 if success else settings.linger_steps
+        step += 1
+    recorder.end("success" if success else "failure", None, "sim")
+    return Demonstration(seed=seed, task=task, success=success, steps=step)

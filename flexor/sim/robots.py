@@ -1,0 +1,129 @@
+"""Simulated robots by name, behind the door that a real one has (flexor.runtime.robot)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.errors import FlexorError
+from flexor.runtime.observation import Observation
+from flexor.runtime.robot import Robot, RobotSpec, Status
+from flexor.sim.camera import CameraRig
+from flexor.sim.controller import METRES_PER_UNIT
+from flexor.sim.scenes import CAMERAS, SCENES
+from flexor.sim.sentences import instruction
+from flexor.sim.tabletop import ACTION_DIM, IMAGE_SIZE, MAX_STEPS, find_task
+from flexor.sim.tasks import TASKS, is_done
+from flexor.sim.world import CONTROL_HZ, World
+
+WORKSPACE = np.array([[0.25, -0.45, 0.0], [0.75, 0.45, 0.55]], dtype=np.float32)  # m, of the gripper frame
+
+
+class UnknownRobotError(FlexorError):
+    """A robot name that nothing answers to."""
+
+
+class TabletopRobot:
+    """The tabletop as a robot: any of its tasks, one renderer, frames drawn only when someone looks."""
+
+    def __init__(self, image_size: int = IMAGE_SIZE) -> None:
+        self._world = World(SCENES["blocks"])
+        self._rig = CameraRig(self._world.model, image_size)
+        self._task = next(iter(TASKS.values()))
+        self._prompt = instruction(self._task)
+        self._step = 0
+        limit = np.ones(ACTION_DIM, dtype=np.float32)
+        self._spec = RobotSpec(
+            name="sim:tabletop",
+            cameras={camera: (image_size, image_size) for camera in CAMERAS},
+            state_dim=8,
+            action_dim=ACTION_DIM,
+            hz=CONTROL_HZ,
+            action_low=-limit,
+            action_high=limit,
+            metres_per_unit=METRES_PER_UNIT,
+            workspace=WORKSPACE,
+            tasks={name: instruction(task) for name, task in TASKS.items()},
+            max_steps=MAX_STEPS,
+        )
+
+    @property
+    def spec(self) -> RobotSpec:
+        """What this robot is."""
+        return self._spec
+
+    @property
+    def world(self) -> World:
+        """The simulator behind the door, for the oracle."""
+        return self._world
+
+    def reset(self, seed: int, task: str) -> Status:
+        """Start an episode of a task; the seed alone decides where everything lies.
+
+        Raises:
+            TaskError: no such task.
+        """
+        self._task = find_task(task)
+        self._prompt = instruction(self._task)
+        self._world.reset(seed)
+        self._step = 0
+        return self._status()
+
+    def state(self) -> NDArray[np.float32]:
+        """Gripper-frame position (m), axis-angle (rad), finger positions (m): float32 [8]."""
+        world = self._world
+        return np.concatenate([world.grip_position(), world.grip_axis_angle(), world.finger_positions()]).astype(
+            np.float32
+        )
+
+    def observe(self) -> Observation:
+        """Draw both cameras."""
+        images = {camera: self._rig.shoot(self._world.data, camera) for camera in CAMERAS}
+        return Observation(images=images, state=self.state(), prompt=self._prompt)
+
+    def act(self, action: NDArray[np.float32]) -> Status:
+        """Play one action; returns as soon as it is simulated, the caller keeps the time."""
+        self._world.act(action)
+        self._step += 1
+        return self._status()
+
+    def hold(self) -> Status:
+        """Keep the pose for one control period."""
+        self._world.hold()
+        self._step += 1
+        return self._status()
+
+    def close(self) -> None:
+        """Free the cameras."""
+        self._rig.close()
+
+    def _status(self) -> Status:
+        success = is_done(self._task, self._world)
+        return Status(step=self._step, done=success or self._step >= MAX_STEPS, success=success)
+
+
+ROBOTS = {"sim:tabletop": TabletopRobot}
+
+
+def sim_robot(sim: str) -> str:
+    """The robot's name of a simulator's: "tabletop" -> "sim:tabletop".
+
+    Raises:
+        UnknownRobotError: no such simulator.
+    """
+    name = f"sim:{sim}"
+    if name not in ROBOTS:
+        raise UnknownRobotError(f"unknown simulator {sim!r}, expected one of: {', '.join(r[4:] for r in ROBOTS)}")
+    return name
+
+
+def open_robot(name: str, image_size: int = IMAGE_SIZE) -> Robot:
+    """Open a robot by its name.
+
+    Raises:
+        UnknownRobotError: no such robot.
+        RenderError: cameras cannot be drawn here.
+    """
+    if name not in ROBOTS:
+        raise UnknownRobotError(f"unknown robot {name!r}, expected one of: {', '.join(ROBOTS)}")
+    return ROBOTS[name](image_size)

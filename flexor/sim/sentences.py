@@ -1,0 +1,76 @@
+"""The words for each task: many paraphrases, a fifth of them held out from training.
+
+Every word that a held-out sentence uses also occurs in sentences that are trained on: held out are whole sentences,
+because a policy can never act on a word that it has not seen.
+"""
+
+from __future__ import annotations
+
+from flexor.sim.tasks import TASKS, Task
+
+HELD_OUT_EVERY = 5
+
+WORDS = {
+    "red_block": ("red block", "red cube"),
+    "blue_block": ("blue block", "blue cube"),
+    "plate": ("plate", "white plate"),
+    "box": ("box", "green box"),
+}
+"""Two names an item; the sentences take them in turn."""
+
+TEMPLATES = {
+    "place_on": (
+        "put the {item} on the {target}",
+        "place the {item} on the {target}",
+        "set the {item} on the {target}",
+        "pick up the {item} and place it on the {target}",
+        "grab the {item} and put it on the {target}",
+        "lay the {item} on the {target}",
+        "move the {item} onto the {target}",
+        "take the {item} and set it on the {target}",
+        "the {item} goes on the {target}",
+        "lift the {item} and lay it on the {target}",
+        "bring the {item} to the {target}",
+        "please put the {item} onto the {target}",
+    ),
+    "place_in": (
+        "put the {item} in the {target}",
+        "place the {item} in the {target}",
+        "drop the {item} in the {target}",
+        "pick up the {item} and place it in the {target}",
+        "grab the {item} and put it in the {target}",
+        "drop the {item} into the {target}",
+        "move the {item} into the {target}",
+        "take the {item} and drop it in the {target}",
+        "the {item} goes in the {target}",
+        "lift the {item} and drop it into the {target}",
+        "bring the {item} to the {target}",
+        "please put the {item} into the {target}",
+    ),
+}
+
+
+def sentences(task: Task) -> tuple[str, ...]:
+    """All paraphrases of a task, the plain one first."""
+    item, target = WORDS[task.item], WORDS[task.target]
+    templates = TEMPLATES[task.kind]
+    plain = tuple(t.format(item=item[0], target=target[0]) for t in templates)
+    other = tuple(t.format(item=item[1], target=target[i % len(target)]) for i, t in enumerate(templates))
+    return plain + other
+
+
+def split(task: Task) -> dict[str, list[str]]:
+    """{"train": [...], "held_out": [...]}: every fifth sentence is held out, the plain one never."""
+    lines = sentences(task)
+    held = set(lines[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+    return {"train": [s for s in lines if s not in held], "held_out": [s for s in lines if s in held]}
+
+
+def instruction(task: Task) -> str:
+    """The plain sentence of a task."""
+    return sentences(task)[0]
+
+
+def all_splits() -> dict[str, dict[str, list[str]]]:
+    """The split of every task by task name, as `flexor collect` writes it beside the demonstrations."""
+    return {name: split(task) for name, task in TASKS.items()}

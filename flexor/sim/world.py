@@ -1,0 +1,123 @@
+"""The physics of one scene: a Panda at a table, stepped at 20 Hz by delta actions. Knows no tasks and no cameras."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.sim import panda
+from flexor.sim.controller import OperationalSpaceController
+from flexor.sim.layout import Layout, draw_layout
+from flexor.sim.scenes import AGENT_CAMERA, BLOCK_HALF, LAMP, PHYSICS_STEP, TABLE_GEOM, Scene, scene_xml
+
+CONTROL_HZ = 20.0
+SUBSTEPS = round(1.0 / (CONTROL_HZ * PHYSICS_STEP))
+SETTLE_STEPS = 50  # physics steps after a reset, arm held
+
+
+class World:
+    """One scene being simulated; the same seed and actions give the same bits on the same machine."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.model = mujoco.MjModel.from_xml_string(scene_xml(scene))
+        self.data = mujoco.MjData(self.model)
+        self._site = self.model.site(panda.GRIP_SITE).id
+        self._fingers = [self.model.geom(name).id for name in panda.FINGER_GEOMS]
+        self._finger_qpos = [self.model.joint(name).qposadr[0] for name in panda.FINGER_JOINTS]
+        self._arm_qpos = [self.model.joint(name).qposadr[0] for name in panda.JOINTS]
+        self._looks = {
+            name: getattr(self.model, name).copy() for name in ("geom_rgba", "light_diffuse", "light_dir", "cam_pos")
+        }
+        mujoco.mj_forward(self.model, self.data)
+        self._controller = OperationalSpaceController(self.model, self.data)
+
+    def reset(self, seed: int) -> None:
+        """Begin again as the seed says (flexor.sim.layout)."""
+        layout = draw_layout(self.scene, seed)
+        mujoco.mj_resetData(self.model, self.data)
+        self._dress(layout)
+        self._place(layout)
+        mujoco.mj_forward(self.model, self.data)
+        self._controller.reset()
+        self._advance(SETTLE_STEPS)
+
+    def act(self, action: NDArray[np.floating]) -> None:
+        """Play one action [7] (clipped to [-1, 1]) for one control period of 50 ms."""
+        self._controller.aim(np.clip(action, -1.0, 1.0))
+        self._advance(SUBSTEPS)
+
+    def hold(self) -> None:
+        """Stay for one control period, gripper as last commanded."""
+        self._controller.hold()
+        self._advance(SUBSTEPS)
+
+    def position(self, item: str) -> NDArray[np.float64]:
+        """Middle of a block, or middle of the foot of a plate or box, [3] m."""
+        return self.data.body(item).xpos.copy()
+
+    def grip_position(self) -> NDArray[np.float64]:
+        """Point between the finger tips, [3] m."""
+        return self.data.site_xpos[self._site].copy()
+
+    def grip_rotation(self) -> NDArray[np.float64]:
+        """Orientation of the gripper frame, [3, 3]; diag(1, -1, -1) looks straight down."""
+        return self.data.site_xmat[self._site].reshape(3, 3).copy()
+
+    def grip_quaternion(self) -> NDArray[np.float64]:
+        """Orientation of the gripper frame as x y z w with x >= 0: continuous around "looking down", where w is 0."""
+        quat = np.empty(4)
+        mujoco.mju_mat2Quat(quat, self.data.site_xmat[self._site])
+        return np.roll(quat if quat[1] >= 0 else -quat, -1)
+
+    def grip_axis_angle(self) -> NDArray[np.float64]:
+        """The same as an axis-angle vector [3], rad, angle in [0, 2 pi) (openpi's LIBERO client: 2 acos(w) * axis)."""
+        quat = self.grip_quaternion()
+        norm = float(np.linalg.norm(quat[:3]))
+        return quat[:3] / norm * 2.0 * np.arctan2(norm, quat[3])
+
+    def finger_positions(self) -> NDArray[np.float64]:
+        """Both finger joints [2] m: (0.04, -0.04) open, (0, 0) closed."""
+        return self.data.qpos[self._finger_qpos].copy()
+
+    def joint_positions(self) -> NDArray[np.float64]:
+        """The seven arm joints, rad."""
+        return self.data.qpos[self._arm_qpos].copy()
+
+    def fingers_touching(self, item: str) -> int:
+        """How many of the two fingers touch an item's foot geom: 2 is a grasp."""
+        geom = self.model.geom(item).id
+        pairs = self.data.contact.geom
+        touched = {int(a) for a, b in pairs if b == geom} | {int(b) for a, b in pairs if a == geom}
+        return sum(finger in touched for finger in self._fingers)
+
+    def _advance(self, steps: int) -> None:
+        for _ in range(steps):
+            mujoco.mj_step1(self.model, self.data)
+            self._controller.drive()
+            mujoco.mj_step2(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)  # poses, contacts and cameras of the state just reached
+
+    def _dress(self, layout: Layout) -> None:
+        for name, original in self._looks.items():
+            getattr(self.model, name)[:] = original
+        for name, offset in layout.colours.items():
+            for geom in range(self.model.ngeom):
+                if self.model.geom(geom).name.startswith(name if name != "table" else TABLE_GEOM):
+                    self.model.geom_rgba[geom, :3] = np.clip(self.model.geom_rgba[geom, :3] + offset, 0.0, 1.0)
+        lamp = self.model.light(LAMP)
+        lamp.diffuse[:] = layout.light
+        lamp.dir[:] = (lamp.dir + layout.lamp_sway) / np.linalg.norm(lamp.dir + layout.lamp_sway)
+        self.model.camera(AGENT_CAMERA).pos[:] += layout.camera_sway
+
+    def _place(self, layout: Layout) -> None:
+        self.data.qpos[self._arm_qpos] = panda.REST_POSE + layout.joint_offset
+        self.data.qpos[self._finger_qpos] = (panda.FINGER_OPEN, -panda.FINGER_OPEN)
+        for item in self.scene.items:
+            x, y, yaw = layout.poses[item.name]
+            if item.movable:
+                pose = (x, y, BLOCK_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+                self.data.joint(f"{item.name}_joint").qpos[:] = pose
+            else:
+                self.model.body(item.name).pos[:2] = (x, y)

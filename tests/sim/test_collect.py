@@ -1,0 +1,100 @@
+"""Demonstrations: what is recorded, that a stopped recording goes on, and the words that come with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexor.runtime.episode import Episode, read_episode
+from flexor.runtime.index import EpisodeIndex
+from flexor.sim.collect import CollectSettings, Demonstration, collect
+from flexor.sim.disturbance import Disturbance, DisturbanceSettings
+from flexor.sim.sentences import sentences, split
+from flexor.sim.tasks import TASKS
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Demonstration]]:
+    out = tmp_path_factory.mktemp("demonstrations")
+    told: list[Demonstration] = []
+    collect(out, 4, 20, 2, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    return out, told
+
+
+@pytest.fixture(scope="module")
+def episodes(recorded: tuple[Path, list[Demonstration]]) -> list[Episode]:
+    out, _ = recorded
+    return [read_episode(out / row.file) for row in EpisodeIndex(out).episodes()]
+
+
+def test_each_seed_becomes_one_successful_episode_of_its_task(episodes: list[Episode]) -> None:
+    assert sorted(episode.meta.seed for episode in episodes) == [20, 21, 22, 23]
+    assert {episode.meta.task for episode in episodes} == set(TASKS)
+    assert {episode.outcome for episode in episodes} == {"success"}
+
+
+def test_cameras_are_recorded_at_every_second_step(episodes: list[Episode]) -> None:
+    for episode in episodes:
+        for frames in episode.frames.values():
+            assert list(frames) == list(range(0, len(episode.steps), 2))
+
+
+def test_the_label_is_the_experts_action_and_the_arm_played_a_disturbed_one(episodes: list[Episode]) -> None:
+    differences = [np.abs(episode.labels - episode.actions).max() for episode in episodes]
+    assert max(differences) > 0.1
+    for episode in episodes:
+        assert np.array_equal(episode.labels[-8:], episode.actions[-8:])  # after success nobody pushes
+        assert np.all(episode.labels[-8:, 6] == -1)  # and the gripper stays open
+
+
+def test_a_recording_that_goes_on_skips_what_it_has(recorded: tuple[Path, list[Demonstration]]) -> None:
+    out, first = recorded
+    told: list[Demonstration] = []
+    collect(out, 5, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    assert len(first) == 4
+    assert [demonstration.seed for demonstration in told] == [24]
+
+
+def test_sentences_lie_beside_the_demonstrations(recorded: tuple[Path, list[Demonstration]]) -> None:
+    table = json.loads((recorded[0] / "sentences.json").read_text())
+    assert set(table) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_has_twenty_sentences_and_a_fifth_is_held_out(name: str) -> None:
+    lines, parts = sentences(TASKS[name]), split(TASKS[name])
+    assert len(set(lines)) == len(lines) >= 20
+    assert sorted(parts["train"] + parts["held_out"]) == sorted(lines)
+    assert 0.15 <= len(parts["held_out"]) / len(lines) <= 0.25
+    assert lines[0] in parts["train"]
+
+
+def test_every_word_of_a_held_out_sentence_is_trained_on() -> None:
+    words = {
+        kind: {w for t in TASKS.values() for s in split(t)[kind] for w in s.split()} for kind in ("train", "held_out")
+    }
+    assert words["held_out"] <= words["train"]
+
+
+def test_no_sentence_means_two_tasks() -> None:
+    lines = [line for task in TASKS.values() for line in sentences(task)]
+    assert len(set(lines)) == len(lines)
+
+
+def test_without_disturbance_the_action_passes_through() -> None:
+    calm = DisturbanceSettings(episode_share=0.0, drop_share=0.0)
+    action = np.linspace(-1, 1, 7, dtype=np.float32)
+    disturbance = Disturbance(calm, np.random.default_rng(0))
+    for step in range(50):
+        np.testing.assert_array_equal(disturbance.apply(step, action), action)
+
+
+def test_a_drop_opens_the_gripper_for_its_steps_only() -> None:
+    dropping = DisturbanceSettings(episode_share=0.0, drop_share=1.0, drop_steps=3, drop_before=10)
+    disturbance = Disturbance(dropping, np.random.default_rng(0))
+    close = np.array([0, 0, 0, 0, 0, 0, 1], dtype=np.float32)
+    opened = [step for step in range(20) if disturbance.apply(step, close)[6] < 0]
+    assert len(opened) == 3 and opened == list(range(opened[0], opened[0] + 3))

@@ -1,0 +1,158 @@
+"""The command line: help without heavy libraries, errors in one line, exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flexor.cli.main import COMMANDS, app
+
+FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
+GROUPS = {"episodes": ("list", "show", "verify"), "bench": ("latency",)}
+CALLS = [(name,) for name in COMMANDS] + [(name, sub) for name, subs in GROUPS.items() for sub in subs]
+
+HELP_OF_ALL = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('torch', 'mujoco', 'gymnasium', 'matplotlib', 'transformers', 'tensorboard'):
+            raise ImportError(f"{name} is blocked in this test")
+
+sys.meta_path.insert(0, Blocked())
+from typer.testing import CliRunner
+from flexor.cli.main import app
+
+for call in CALLS:
+    result = CliRunner().invoke(app, [*call, "--help"])
+    if result.exit_code != 0 or "Example: flexor " + " ".join(call) not in " ".join(result.output.split()):
+        print(" ".join(call), "->", result.exit_code, repr(result.exception), result.output, sep="\\n")
+        sys.exit(1)
+"""
+
+
+def flexor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*FLEXOR, *arguments], capture_output=True, text=True, timeout=100, env={**os.environ, **environment}
+    )
+
+
+def alive(pid: str) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_help_lists_every_command_and_imports_none_of_them():
+    program = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom flexor.cli.main import app\n"
+        "result = CliRunner().invoke(app, ['--help'])\nprint(result.output)\n"
+        "print(sorted(name for name in sys.modules if name.startswith('flexor.cli.') or name in ('torch', 'mujoco')))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stderr
+    *listed, imported = run.stdout.strip().splitlines()
+    assert imported == "['flexor.cli.main']"
+    for name, (_, summary) in COMMANDS.items():
+        assert any(line.split() == [name, *summary.split()] for line in listed), name
+
+
+def test_the_help_of_every_command_ends_with_an_example_and_needs_no_heavy_library():
+    program = f"CALLS = {CALLS!r}\n{HELP_OF_ALL}"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call[-1] not in GROUPS], ids=" ".join)
+def test_every_command_can_write_its_result_as_json(call: tuple[str, ...]):
+    assert "--json" in CliRunner().invoke(app, [*call, "--help"]).output
+
+
+def test_a_mistyped_command_is_wrong_usage_and_the_right_one_is_offered():
+    run = flexor("serv")
+    assert run.returncode == 2
+    assert "Did you mean 'serve'?" in run.stderr
+
+
+def test_an_unknown_option_is_wrong_usage():
+    run = flexor("doctor", "--no-such-option")
+    assert run.returncode == 2
+    assert "--no-such-option" in run.stderr
+
+
+def test_a_failure_is_one_line_on_standard_error_and_exit_code_1(tmp_path: Path):
+    run = flexor("serve", str(tmp_path / "nowhere"))
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: ")
+    assert "nowhere" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("serve", "pi05-nano"),
+        ("run", "--server", "ipc:///nowhere.sock", "--robot", "sim:tabletop"),
+        ("collect", "--sim", "tabletop", "--episodes", "1", "--out", "OUT"),
+        ("pretrain", "--data", "OUT", "--preset", "pi05-micro", "--minutes", "1", "--out", "OUT"),
+    ],
+    ids=lambda call: call[0],
+)
+def test_an_unknown_setting_is_named_before_anything_starts(call: tuple[str, ...], tmp_path: Path):
+    run = flexor(*(str(tmp_path / "out") if word == "OUT" else word for word in call), "no_such_setting=1")
+    assert run.returncode == 1, run.stderr
+    assert "no_such_setting" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_writes_what_it_found_as_json():
+    run = flexor("doctor", "--json", "-")
+    result = json.loads(run.stdout)
+    checks = {check["name"]: check for check in result["checks"]}
+    assert {"python", "processor", "free disk", "numpy", "torch", "mujoco", "rendering", "cuda"} <= set(checks)
+    assert checks["rendering"]["state"] == "ok", checks["rendering"]
+    assert result["passed"] == all(check["ok"] or not check["needed"] for check in checks.values())
+    assert run.returncode == (0 if result["passed"] else 3)
+    assert result["env"]["packages"]["torch"] == checks["torch"]["found"]
+
+
+def test_doctor_exits_with_3_when_rendering_does_not_work():
+    run = flexor("doctor", "--json", "-", MUJOCO_GL="no-such-way")
+    assert run.returncode == 3
+    rendering = next(check for check in json.loads(run.stdout)["checks"] if check["name"] == "rendering")
+    assert rendering["state"] == "missing"
+    assert "no-such-way" in rendering["found"]
+    assert "apt-get install" in rendering["way_out"]
+
+
+def test_a_result_that_cannot_be_written_is_an_error_that_names_the_file():
+    run = flexor("doctor", "--json", "/proc/no-such-folder/result.json")
+    assert run.returncode == 1
+    assert "/proc/no-such-folder/result.json" in run.stderr
+    assert "--json" in run.stderr
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_process_behind():
+    process = subprocess.Popen([*FLEXOR, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while not (started := children.read_text().split()):
+        assert process.poll() is None, "doctor ended before it tried anything"
+        assert time.monotonic() < deadline, "doctor tried nothing"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    while any(alive(child) for child in started):
+        assert time.monotonic() < deadline, f"of {started} some live on"
+        time.sleep(0.01)
