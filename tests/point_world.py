@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.errors import FlexorError
 from flexor.runtime.observation import ActionChunk, Observation, Provenance
 from flexor.runtime.robot import RobotSpec, Status
 
@@ -130,3 +131,28 @@ class PointPolicy:
 
     def warm_up(self) -> None:
         pass
+
+
+def open_point(sim: str) -> PointRobot:
+    """For evaluate."""
+    return PointRobot(max_steps=30)
+
+
+def open_noisy_policy(bundle: str) -> PointPolicy:
+    """Wobbles so much that some episodes fail."""
+    return PointPolicy(noise=0.25)
+
+
+def broken_policy(bundle: str) -> PointPolicy:
+    """A bundle that cannot be opened."""
+    raise FlexorError(f"bundle {bundle} cannot be opened")
+
+
+def crashing_policy(bundle: str) -> PointPolicy:
+    """A policy with a bug."""
+    return _Crashing()
+
+
+class _Crashing(PointPolicy):
+    def infer(self, observation: Observation, noise_seed: int, action_prefix: object = None) -> ActionChunk:
+        raise ZeroDivisionError("a bug")

@@ -40,7 +40,7 @@ def serve_and_infer(name: str, folder: Path) -> None:
     server = subprocess.Popen([*COMMAND, "serve", name, "--bind", address])
     try:
         client = PolicyClient(address, timeout_s=60.0)
-        client.hello()
+        client.wait_ready(60.0)
         images = {camera: np.zeros((96, 96, 3), np.uint8) for camera in bundle.cameras}
         state = np.zeros(bundle.config.state_dim, np.float32)
         chunk = client.infer(Observation(images, state, "pick up the red block"))

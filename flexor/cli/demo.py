@@ -35,7 +35,7 @@ def demo(
     with StopSignal() as stopped, RunView(report, episodes, console) as view:
         result = run_demo(bundle, log, episodes=episodes, seed=seed, report=report, stopped=stopped, watch=view.watch)
     if report.results:
-        table("demo", ("", ""), summary(report))
+        table("demo", ("what", "value"), summary(report))
         console.print(f"episodes in {log}; see them with: flexor episodes list {log}")
     write_json(json, result)
     if gif is not None:

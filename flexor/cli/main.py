@@ -47,12 +47,13 @@ class _LazyGroup(TyperGroup):
 def _load(name: str) -> Any:
     module, _, attribute = COMMANDS[name][0].partition(":")
     loaded = getattr(importlib.import_module(module), attribute)
-    if not isinstance(loaded, typer.Typer):
-        function, loaded = loaded, typer.Typer(add_completion=False, rich_markup_mode=None)
-        loaded.command(name)(function)
-    # Square brackets such as [a.b=c] in a help text are text, not markup.
-    loaded.rich_markup_mode = None
-    return typer.main.get_command(loaded)
+    if isinstance(loaded, typer.Typer):
+        # Square brackets such as [a.b=c] in a help text are text, not markup.
+        loaded.rich_markup_mode = None
+        return typer.main.get_group(loaded)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name)(loaded)
+    return typer.main.get_command(single)
 
 
 app = typer.Typer(name="flexor", cls=_LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)

@@ -55,7 +55,7 @@ def run(
         finally:
             write_json(json, {**report.to_dict(), "seed": seed, "robot": robot, "log_dir": log})
     if report.results:
-        table("run", ("", ""), summary(report))
+        table("run", ("what", "value"), summary(report))
         console.print(f"episodes in {log}")
     if gif is not None:
         write_run_gif(report, gif)

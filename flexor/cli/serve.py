@@ -6,22 +6,22 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flexor.cli.report import console, progress_console, write_json
 
-WARM_UP_TIMEOUT_S = 600.0
 LOOK_EVERY_S = 0.2
 
 
 def serve(
     bundle: Annotated[str, typer.Argument(help="Folder of the bundle, or the name of one that ships with flexor.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings, e.g. max_waiting=8 entropy=off.")
+        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings, e.g. max_waiting=8 entropy=never.")
     ] = None,
     bind: Annotated[
         str | None, typer.Option(help="Data address, ipc://PATH or tcp://127.0.0.1:PORT; the default one if not given.")
@@ -42,6 +42,7 @@ def serve(
     """
     # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from flexor.runtime.address import Addresses, Claim
     from flexor.runtime.bundle import Bundle
     from flexor.runtime.engine import open_engine
     from flexor.runtime.policy import Policy
@@ -54,6 +55,9 @@ def serve(
     settings = load_settings(ServerSettings, config, [*(overrides or []), *options])
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     run = settings.engine
+    claim = Claim(Addresses.of(settings.bind))
+    claim.acquire()  # a wrong or taken address is told before the bundle is loaded
+    claim.release()
     began = time.monotonic()
     with progress_console.status(f"loading {bundle}", spinner="line"):
         opened = Bundle.open(bundle)
@@ -68,15 +72,11 @@ def serve(
         server = PolicyServer(policy, settings=settings)
         with server:
             with progress_console.status("warming up", spinner="line"):
-                server.wait_ready(WARM_UP_TIMEOUT_S)
-            facts = policy.describe()
-            console.print(
-                f"ready {server.addresses.data} {opened.id} {facts['engine']} {facts['provider']} {facts['precision']}"
-                f" threads={run.threads} after {time.monotonic() - began:.1f} s",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+                while not caught and not server.ready(LOOK_EVERY_S):
+                    pass
+            if not caught:
+                line = _ready_line(server.addresses.data, policy.describe(), run.threads, time.monotonic() - began)
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
             while not caught and not server.wait(LOOK_EVERY_S):
                 pass
     finally:
@@ -85,3 +85,9 @@ def serve(
     write_json(json_file, {"address": server.addresses.data, "bundle": opened.id, **server.stats()})
     if signal.SIGINT in caught:
         raise typer.Exit(130)
+
+
+def _ready_line(address: str, facts: Mapping[str, Any], threads: int, seconds: float) -> str:
+    served = f"{facts['bundle']}@{facts['hash'][:12]}"
+    runs = f"{facts['engine']} {facts['provider']} {facts['precision']} threads={threads}"
+    return f"ready {address} {served} {runs} after {seconds:.1f} s"

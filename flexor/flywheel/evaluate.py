@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from flexor.errors import FlexorError
-from flexor.flywheel.lockstep import LocalPolicy, Lockstep
+from flexor.flywheel.lockstep import Lockstep
 from flexor.flywheel.worker_pool import Job, Result, WorkerPool
+from flexor.runtime.engine_thread import ServedPolicy
 from flexor.runtime.metrics import wilson
 from flexor.runtime.recorder import EpisodeRecorder
 from flexor.runtime.robot import Robot
@@ -19,7 +20,7 @@ from flexor.runtime.robot import Robot
 EPISODE_TIMEOUT_S = 900.0
 
 
-def open_policy(bundle: str) -> LocalPolicy:
+def open_policy(bundle: str) -> ServedPolicy:
     """The bundle in a torch engine with one thread, float32, on the CPU."""
     from flexor.runtime.bundle import Bundle
     from flexor.runtime.engine import open_engine
@@ -48,7 +49,7 @@ def evaluate(
     entropy: bool = True,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
-    make_policy: Callable[[str], LocalPolicy] = open_policy,
+    make_policy: Callable[[str], ServedPolicy] = open_policy,
 ) -> dict[str, Any]:
     """Play `episodes` episodes: episode i plays tasks[i % len(tasks)] with the seed `seed` + i.
 
@@ -106,7 +107,7 @@ def _player(
     log_dir: str | None,
     entropy: bool,
     make_robot: Callable[[str], Robot],
-    make_policy: Callable[[str], LocalPolicy],
+    make_policy: Callable[[str], ServedPolicy],
 ) -> Callable[[Job], Result]:
     """In a worker: one robot and one policy for all its episodes."""
     policy, robot = make_policy(bundle), make_robot(sim)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
+from flexor.runtime.engine_thread import ServedPolicy
 from flexor.runtime.episode_schema import EpisodeMeta
 from flexor.runtime.guard import Guard
 from flexor.runtime.handshake import check_fit
@@ -16,21 +16,6 @@ from flexor.runtime.observation import ActionChunk, Observation
 from flexor.runtime.player import ChunkPlayer
 from flexor.runtime.recorder import EpisodeRecorder
 from flexor.runtime.robot import Robot
-
-
-class LocalPolicy(Protocol):
-    """What lockstep needs of a policy; flexor.runtime.policy.Policy is one."""
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values, as in hello."""
-
-    def infer(
-        self, observation: Observation, noise_seed: int, action_prefix: NDArray[np.float32] | None = None
-    ) -> ActionChunk:
-        """Answer one observation."""
-
-    def surprise(self, noise_seed: int) -> dict[str, float]:
-        """Score the last chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +38,7 @@ def noise_seed(seed: int, step: int) -> int:
 class Lockstep:
     """A robot and a policy in one process. A new chunk every `replan` steps, no delay, no clock."""
 
-    def __init__(self, robot: Robot, policy: LocalPolicy, recorder: EpisodeRecorder | None, entropy: bool) -> None:
+    def __init__(self, robot: Robot, policy: ServedPolicy, recorder: EpisodeRecorder | None, entropy: bool) -> None:
         """
         Args:
             recorder: keeps the episodes; None keeps none.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flexor.learner.augment import Photometry, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.foresight import waypoints
 from flexor.learner.prompt_table import PromptTable
 from flexor.learner.settings import PretrainSettings
 from flexor.pi05.normalize import Normalizer
@@ -28,6 +29,7 @@ class Batch:
         images: float32 [B, V, 3, S, S] in [-1, 1].
         tokens: int64 [B, T]; token_mask: bool [B, T], False where padded.
         actions: float32 [B, H, A], normalised.
+        places: float32 [B, 2, 3], normalised; known: bool [B, 2] (flexor.learner.foresight).
         generator: on the same device, for the times and noises of the flow loss.
     """
 
@@ -35,6 +37,8 @@ class Batch:
     tokens: Tensor
     token_mask: Tensor
     actions: Tensor
+    places: Tensor
+    known: Tensor
     generator: torch.Generator
 
 
@@ -59,6 +63,7 @@ class Batches:
         self._tasks = demonstrations.tasks
         self._states = state.normalize(demonstrations.states)
         self._actions = actions.normalize(demonstrations.actions)
+        self._places, self._known = waypoints(self._states, demonstrations.actions, demonstrations.episodes)
         self._training, self._held_out = demonstrations.split(settings.held_out)
         self._sentences = sentence_numbers(demonstrations)
         self._prompts = prompts
@@ -79,7 +84,7 @@ class Batches:
         return self._batch(to_model(images, self._device, light), tokens, mask, rows, int(rng.integers(2**62)))
 
     def held_out(self, kind: str) -> Iterator[Batch]:
-        """The same held-out samples at every call, as the robot would see them, with "train" or "held_out" sentences."""
+        """The same held-out samples at every call, unaugmented, with "train" or "held_out" sentences."""
         rng = np.random.default_rng([self._settings.seed, DRAWS])
         count = min(self._settings.evaluation_samples, len(self._held_out))
         chosen = np.sort(rng.choice(self._held_out, count, replace=False))
@@ -111,10 +116,8 @@ class Batches:
     def _batch(self, images: Tensor, tokens: NDArray, mask: NDArray, rows: NDArray[np.int64], seed: int) -> Batch:
         generator = torch.Generator(self._device)
         generator.manual_seed(seed)
-        tokens_, mask_, actions = (
-            torch.from_numpy(array).to(self._device) for array in (tokens, mask, self._actions[rows])
-        )
-        return Batch(images, tokens_, mask_, actions, generator)
+        arrays = (tokens, mask, self._actions[rows], self._places[rows], self._known[rows])
+        return Batch(images, *(torch.from_numpy(array).to(self._device) for array in arrays), generator)
 
 
 def all_sentences(demonstrations: Demonstrations) -> list[str]:

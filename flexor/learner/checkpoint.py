@@ -42,7 +42,8 @@ class Checkpoint:
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names start with `name/`, without it."""
-        return {key.removeprefix(f"{name}/"): value for key, value in self.tensors.items() if key.startswith(f"{name}/")}
+        start = f"{name}/"
+        return {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -81,7 +82,7 @@ def read_checkpoint(path: Path, identity: dict[str, object]) -> Checkpoint:
         header = json.loads(metadata["run"])
         theirs = json.loads(metadata["identity"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of flexor ({error}); remove {path.parent} to start anew") from error
+        raise CheckpointError(f"{path} is no checkpoint ({error}); remove {path.parent} to start anew") from error
     if header["schema_version"] != SCHEMA_VERSION:
         raise CheckpointError(
             f"{path} has schema version {header['schema_version']}, this flexor reads {SCHEMA_VERSION}; "

@@ -87,7 +87,7 @@ def load_demonstrations(
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "tasks", "episodes")}
     missing = sorted(set(meta["task_names"]) - sentences.keys())
     if missing:
-        raise DemonstrationError(f"{root / 'sentences.json'} has no sentences for {missing}; add them, or collect again")
+        raise DemonstrationError(f"{root / 'sentences.json'} lacks the tasks {missing}; add them, or collect again")
     return Demonstrations(
         images=np.load(cache / "images.npy", mmap_mode="r"),
         task_names=tuple(meta["task_names"]),
@@ -144,7 +144,8 @@ def _samples(
     """The arrays of one episode; its frames go straight to `pixels`, for they would not fit into memory together."""
     absent = [camera for camera in cameras if camera not in episode.frames]
     if absent:
-        raise DemonstrationError(f"{file} has no frames of {absent}; it holds {sorted(episode.frames)}; set cameras=[...]")
+        held = sorted(episode.frames)
+        raise DemonstrationError(f"{file} has no frames of {absent}; it holds {held}; set cameras=[...]")
     recorded = [set(episode.frames[camera]) for camera in cameras]
     common = set.intersection(*recorded).intersection(episode.steps.tolist())
     steps = np.array(sorted(common), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flexor.learner.settings import PretrainSettings
+from flexor.pi05.model import Pi05
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
@@ -34,7 +36,7 @@ class Optimiser:
         hidden = [(name, parameter) for name, parameter in named if is_hidden_matrix(name, parameter)]
         rest = [(name, parameter) for name, parameter in named if not is_hidden_matrix(name, parameter)]
         if not hidden or not rest:
-            raise ValueError(f"found {len(hidden)} hidden matrices and {len(rest)} other parameters; expected some of both")
+            raise ValueError(f"{len(hidden)} hidden matrices and {len(rest)} other parameters; expected some of both")
         self.settings = settings
         self._parameters = dict(named)
         muon = torch.optim.Muon(
@@ -85,7 +87,7 @@ class Optimiser:
             owners[name].state[parameter][slot] = value.to(parameter.device)
 
     def _states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        names = {parameter: name for name, parameter in self._parameters.items()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self._parameters.items()}
         for part in self._parts:
             for parameter, state in part.state.items():
                 yield names[parameter], state
@@ -94,14 +96,14 @@ class Optimiser:
 class Average:
     """Exponential moving average of the weights, short at first: decay min(ema, (1 + n) / (10 + n)) at step n."""
 
-    def __init__(self, model: nn.Module, average: nn.Module, decay: float) -> None:
-        self.model = average
+    def __init__(self, model: Pi05, decay: float) -> None:
+        self.model = copy.deepcopy(model)
         self._decay = decay
         self._live = list(model.parameters())
-        self._averaged = list(average.parameters())
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
         """Move the averaged weights towards the live ones after `step` (from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averaged, self._live, 1 - decay)
+        for averaged, live in zip(self.model.parameters(), self._live, strict=True):
+            averaged.lerp_(live, 1 - decay)

@@ -46,7 +46,7 @@ class PromptTable:
         self.sentences = tuple(sentences)
         unknown = tokenizer.id_of(UNKNOWN)
         if unknown is None:
-            raise FlexorError(f"the tokenizer has no {UNKNOWN}, which stands for a word it does not know; build another")
+            raise FlexorError(f"the tokenizer has no {UNKNOWN} for words it does not know; build one that has")
         self._unknown = unknown
         self._state_dim = state_dim
         try:

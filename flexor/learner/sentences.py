@@ -32,7 +32,7 @@ def read_sentences(path: Path) -> dict[str, Sentences]:
         data = json.loads(path.read_text())
         sentences = {task: Sentences(tuple(kinds["train"]), tuple(kinds["held_out"])) for task, kinds in data.items()}
     except FileNotFoundError as error:
-        raise FlexorError(f"{path} is missing; it comes with the episodes: flexor collect --out {path.parent}") from error
+        raise FlexorError(f"{path} is missing; make it with: flexor collect --out {path.parent}") from error
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         form = '{"task": {"train": [...], "held_out": [...]}}'
         raise FlexorError(f"{path} does not have the form {form}: {error}; collect again") from error

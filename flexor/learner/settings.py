@@ -23,6 +23,7 @@ class PretrainSettings(BaseModel):
         state_noise: standard deviation added to the normalised state.
         shift_pixels: largest shift of a frame, with its edge repeated.
         brightness, contrast, colour: half-widths of the factors drawn for each frame (colour: for each channel).
+        foresight: weight of the training-only loss that asks where the gripper will close and let go; 0 leaves it out.
         word_dropout: share of the sentences' words replaced by the unknown word, so that one is no surprise later.
         held_out: share of the episodes that is never trained on.
         evaluation_samples: held-out samples behind one row of held-out numbers.
@@ -51,6 +52,7 @@ class PretrainSettings(BaseModel):
     brightness: float = Field(default=0.2, ge=0, lt=1)
     contrast: float = Field(default=0.2, ge=0, lt=1)
     colour: float = Field(default=0.1, ge=0, lt=1)
+    foresight: float = Field(default=1.0, ge=0)
     word_dropout: float = Field(default=0.02, ge=0, lt=1)
     held_out: float = Field(default=0.05, gt=0, lt=1)
     evaluation_samples: int = Field(default=256, gt=0)
@@ -71,5 +73,5 @@ class PretrainSettings(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree with to be resumed: all that shapes the weights, save the budget."""
-        free = {"minutes", "samples", "evaluate_steps", "log_steps", "checkpoint_s", "evaluation_samples", "device", "threads"}
-        return self.model_dump(mode="json", exclude=free)
+        budget, watching = {"minutes", "samples"}, {"evaluate_steps", "evaluation_samples", "log_steps", "checkpoint_s"}
+        return self.model_dump(mode="json", exclude=budget | watching | {"device", "threads"})

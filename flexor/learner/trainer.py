@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from flexor.errors import FlexorError
 from flexor.learner.batches import Batch, Batches, all_sentences
 from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from flexor.learner.curves import Curves
 from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.foresight import Foresight
 from flexor.learner.held_out import measure
 from flexor.learner.optimiser import Average, Optimiser
 from flexor.learner.prompt_table import PromptTable, build_tokenizer
@@ -68,10 +68,13 @@ class Trainer:
         self.model = Pi05(self.config)
         initialise(self.model, settings.seed, prompts.bin_tokens.tolist())
         self.model.to(self.device)
-        self.average = Average(self.model, copy.deepcopy(self.model), settings.ema)
-        self.optimiser = Optimiser(self.model, settings)
+        self.average = Average(self.model, settings.ema)
+        self.foresight = Foresight(self.model).to(self.device)  # after the average, which must not copy its hook
+        self._trained = nn.ModuleDict({"model": self.model, "foresight": self.foresight})
+        self.optimiser = Optimiser(self._trained, settings)
         self.position = 0
         self._used_s = 0.0
+        self._foresight_loss = 0.0
         self._losses: list[float] = []
         folder.mkdir(parents=True, exist_ok=True)
         if self._checkpoint_path.exists():
@@ -104,9 +107,10 @@ class Trainer:
                 if time.monotonic() - saved >= settings.checkpoint_s:
                     self.save()
                     saved = time.monotonic()
-            self.save()
             result = self.measure()
-            self._curves.write(self.position, result)
+            if self.position > first and self.position % settings.evaluate_steps != 0:
+                self._curves.write(self.position, result)
+            self.save()
         return result
 
     def step(self, spent: float) -> float:
@@ -130,7 +134,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint."""
         groups = {
-            "model": self.model.state_dict(),
+            "trained": self._trained.state_dict(),
             "average": self.average.model.state_dict(),
             "optimiser": self.optimiser.tensors(),
         }
@@ -143,16 +147,16 @@ class Trainer:
         with self._autocast():
             prefix = self.model.encode(batch.images, batch.tokens, None, batch.token_mask)
             settings = self.settings
-            loss, _ = flow_loss(
-                self.model, prefix, batch.actions, settings.draws, settings.max_delay, batch.generator
-            )
-        value = float(loss.detach())
+            loss, _ = flow_loss(self.model, prefix, batch.actions, settings.draws, settings.max_delay, batch.generator)
+            image_tokens = batch.images.shape[1] * self.config.vision.tokens
+            foresight = self.foresight.loss(image_tokens, batch.places, batch.known)
+        value, self._foresight_loss = float(loss.detach()), float(foresight.detach())
         if not np.isfinite(value):
             raise FlexorError(
                 f"the loss of step {self.position} is {value}; the last checkpoint stands: lower muon_lr and adamw_lr "
                 "and start anew"
             )
-        loss.backward()
+        (loss + settings.foresight * foresight).backward()
         self.optimiser.step(rate)
         return value
 
@@ -161,6 +165,7 @@ class Trainer:
         if self.position % self.settings.log_steps == 0:
             row = {
                 "train/loss": float(np.mean(self._losses)),
+                "train/foresight": self._foresight_loss,
                 "train/rate": self.optimiser.rate(self.position - 1, spent),
                 "train/samples": self.samples,
                 "train/seconds": self._used_s,
@@ -177,12 +182,12 @@ class Trainer:
         assert self.settings.minutes is not None
         return self._used_s / (60 * self.settings.minutes)
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _resume(self) -> None:
         checkpoint = read_checkpoint(self._checkpoint_path, self._identity)
-        self.model.load_state_dict(checkpoint.group("model"))
+        self._trained.load_state_dict(checkpoint.group("trained"))
         self.average.model.load_state_dict(checkpoint.group("average"))
         self.optimiser.load(checkpoint.group("optimiser"))
         self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)

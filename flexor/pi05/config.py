@@ -137,7 +137,11 @@ class Pi05Config:
             ValueError: an unknown or missing key (named), or a value out of range.
         """
         kinds = {"vision": VisionConfig, "prefix": GemmaConfig, "expert": GemmaConfig}
-        parts = {name: _build(kinds[name], value) if name in kinds else value for name, value in values.items()}
+        parts = dict(values)
+        for name in kinds.keys() & parts.keys():
+            if not isinstance(parts[name], Mapping):
+                raise ValueError(f"{name} is {parts[name]!r}; expected a mapping of its sizes")
+            parts[name] = _build(kinds[name], parts[name])
         return _build(cls, parts)
 
     def parameter_count(self) -> int:

@@ -42,9 +42,9 @@ class AdaRms(nn.Module):
 
     @staticmethod
     def modulate(x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
-        """Norm of x [..., width] under `modulation` [..., 3, width], in float32, and the gate."""
+        """Norm of x [..., width] under float32 `modulation` [..., 3, width], in x's dtype, and the gate."""
         scale, shift, gate = modulation.unbind(-2)
-        return rms_normalise(x) * (1.0 + scale) + shift, gate
+        return (rms_normalise(x) * (1.0 + scale) + shift).to(x.dtype), gate
 
 
 class ExpertLayer(nn.Module):
@@ -78,9 +78,9 @@ class ExpertLayer(nn.Module):
         keys, values = self.attention.keys_values(normed, rope)
         rows = self.attention.queries(normed, rope).to(keys.dtype)
         mixed = attend_prefix(rows, keys, values, prefix[0], prefix[1], bias)
-        x = x + gate * self.attention.o_proj(ungroup_queries(mixed, x.shape[-2]))
+        x = x + (gate * self.attention.o_proj(ungroup_queries(mixed, x.shape[-2]))).to(x.dtype)
         normed, gate = AdaRms.modulate(x, modulation[1])
-        return x + gate * self.mlp(normed)
+        return x + (gate * self.mlp(normed)).to(x.dtype)
 
 
 class Expert(nn.Module):
@@ -97,7 +97,7 @@ class Expert(nn.Module):
         return torch.stack([norm.modulation(condition) for norm in (*norms, self.norm)])  # type: ignore[operator]
 
     def forward(self, x: Tensor, rope: Tensor, modulation: Tensor, prefix: Prefix, bias: Tensor | None) -> Tensor:
-        """Action tokens [B, K, H, width] -> normed output, float32; `modulation` is [2 * depth + 1, ..., 3, width]."""
+        """Action tokens [B, K, H, width] -> normed output; `modulation` is [2 * depth + 1, ..., 3, width]."""
         # One unbind, not a slice for each norm: the backward of a slice fills the whole table with zeros.
         *pairs, last = modulation.unbind(0)
         for index, layer in enumerate(self.layers):

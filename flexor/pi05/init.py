@@ -17,7 +17,7 @@ from flexor.pi05.model import Pi05
 def initialise(model: Pi05, seed: int, number_tokens: Sequence[int] = (), gate_bias: float = 1.0) -> None:
     """Draw parameters for training from scratch, the same for the same seed on every device.
 
-    Linear weights are N(0, 1 / fan_in), biases 0, norms the identity, positions N(0, 0.02). Token embeddings have unit
+    Linear weights are N(0, 1 / fan_in), biases 0, norms the identity, positions N(0, 0.3). Token embeddings have unit
     variance after Gemma's sqrt(width). The adaRMS Dense starts without dependence on flow time and with every gate at
     `gate_bias` (openpi: 0, where the expert has to open its gates first).
 
@@ -35,7 +35,7 @@ def initialise(model: Pi05, seed: int, number_tokens: Sequence[int] = (), gate_b
     _draw_linears(model, generator, bias_std=0.0)
     width = model.config.prefix.width
     _normal(model.token_embedding.weight, 1.0 / math.sqrt(width), generator)
-    _normal(model.vision.position_embedding, 0.02, generator)
+    _normal(model.vision.position_embedding, 0.3, generator)
     for module in model.modules():
         if isinstance(module, RmsNorm):
             module.weight.zero_()

@@ -106,8 +106,7 @@ class Pi05(nn.Module):
             raise ValueError(f"time has shape {list(time.shape)}; expected {list(x.shape[:3])}, one a token")
         # Few times are distinct (one a draw, and 0 for clamped actions): the Dense layers run on those only.
         distinct, rows = torch.unique(time, return_inverse=True)
-        table = self.modulations(distinct).to(x.dtype)
-        flat = table.index_select(1, rows.flatten())
+        flat = self.modulations(distinct).index_select(1, rows.flatten())
         return self.velocity_from(prefix, x, flat.unflatten(1, rows.shape))
 
     def velocity_from(self, prefix: Prefix, x: Tensor, modulation: Tensor) -> Tensor:
@@ -115,7 +114,8 @@ class Pi05(nn.Module):
         steps = torch.arange(x.shape[2], device=x.device)
         positions = (prefix.offset[:, None] + steps)[:, None]
         rope = rotary(positions, self.config.expert.head_dim, self.config.rope_theta)
-        hidden = self.expert(self.action_in_proj(x), rope, modulation, prefix, mask_bias(prefix.mask))
+        embedded = self.action_in_proj(x.to(self.action_in_proj.weight.dtype))
+        hidden = self.expert(embedded, rope, modulation, prefix, mask_bias(prefix.mask))
         return self.action_out_proj(hidden).float()
 
     @torch.no_grad()
@@ -139,7 +139,9 @@ class Pi05(nn.Module):
         Raises:
             ValueError: a prefix of several samples, no steps, or shapes that do not belong together.
         """
-        clamped = self._check_denoise(prefix, noise, steps, action_prefix)
+        if prefix.batch != 1:
+            raise ValueError(f"denoise needs a prefix of one sample, this one holds {prefix.batch}")
+        clamped = self.check_denoise(noise, steps, action_prefix)
         times = 1.0 - torch.arange(steps + 1, dtype=torch.float32, device=noise.device) / steps
         table = self.modulations(times)
         held = torch.arange(noise.shape[1], device=noise.device) < clamped
@@ -158,7 +160,8 @@ class Pi05(nn.Module):
     def _embed(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Image tokens, then text tokens times sqrt(width): [B, N, width]."""
         words = self.token_embedding(tokens) * math.sqrt(self.config.prefix.width)
-        seen = self.projector(self.vision(images.flatten(0, 1))).unflatten(0, images.shape[:2]).flatten(1, 2)
+        pixels = images.flatten(0, 1).to(self.projector.weight.dtype)
+        seen = self.projector(self.vision(pixels)).unflatten(0, images.shape[:2]).flatten(1, 2)
         return torch.cat((seen.to(words.dtype), words), dim=1)
 
     def _token_mask(
@@ -180,10 +183,12 @@ class Pi05(nn.Module):
         if tokens.ndim != 2 or tokens.shape[0] != images.shape[0]:
             raise ValueError(f"tokens have shape {list(tokens.shape)}; expected [{images.shape[0]}, T], as the images")
 
-    def _check_denoise(self, prefix: Prefix, noise: Tensor, steps: int, action_prefix: Tensor | None) -> int:
-        """Validate what `denoise` was given and return the number of clamped actions."""
-        if prefix.batch != 1:
-            raise ValueError(f"denoise needs a prefix of one sample, this one holds {prefix.batch}")
+    def check_denoise(self, noise: Tensor, steps: int, action_prefix: Tensor | None) -> int:
+        """Validate what `denoise` is given and return the number of clamped actions.
+
+        Raises:
+            ValueError: no steps, or shapes that do not belong together.
+        """
         if steps < 1:
             raise ValueError(f"flow steps are {steps}; expected at least 1")
         if noise.ndim != 3 or noise.shape[2] != self.config.action_dim:

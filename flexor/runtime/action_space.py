@@ -69,9 +69,9 @@ class ActionSpace:
 
 
 FRANKA_DELTA_ACTIONS = ActionSpace(
-    # LIBERO's operational-space command at 20 Hz, over a table-top workspace.
+    # LIBERO's operational-space command at 20 Hz; the box is where the tabletop's gripper may go.
     names=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
     units=("0.05 m", "0.05 m", "0.05 m", "0.5 rad", "0.5 rad", "0.5 rad", "-1 open, +1 close"),
     metres_per_unit=0.05,
-    workspace=((-0.5, -0.5, 0.0), (0.5, 0.5, 0.8)),
+    workspace=((0.25, -0.45, 0.0), (0.75, 0.45, 0.55)),
 )

@@ -94,7 +94,7 @@ class Claim:
             for file in self.addresses.files:
                 self._clear(file)
         except BaseException:
-            self.release()
+            self._unlock()
             raise
 
     def release(self) -> None:
@@ -104,9 +104,13 @@ class Claim:
         for file in self.addresses.files:
             if file.is_socket():
                 file.unlink(missing_ok=True)
-        self._lock_file.unlink(missing_ok=True)
-        os.close(self._lock)
-        self._lock = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock_file.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
 
     def _flock(self) -> int:
         while True:

@@ -8,6 +8,7 @@ itself; a request that was under way when the server went ends in `timeout`.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -80,7 +81,6 @@ class Channel:
         self._socket = self._context.socket(zmq.DEALER)
         options = {
             zmq.LINGER: 0,
-            zmq.IMMEDIATE: 1,  # nothing is queued for a server that is not there: it would be old when it came
             zmq.SNDHWM: SEND_HIGH_WATER,
             zmq.MAXMSGSIZE: MAX_TOTAL_BYTES,
             zmq.RECONNECT_IVL: RECONNECT_MS,
@@ -90,6 +90,12 @@ class Channel:
         }
         for option, value in options.items():
             self._socket.setsockopt(option, value)
+        # What is sent to nobody would be old when it came, so nothing is sent while there is no connection. IMMEDIATE
+        # would do that too, but it loses replies that were received when the server closes (seen in libzmq 4.3.5).
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._connected = False
+        self._poller = zmq.Poller()
+        self._poller.register(self._monitor, zmq.POLLIN)
         self._socket.connect(address)
         self._next_id = 0
         self._asked: dict[int, _Asked] = {}
@@ -161,7 +167,11 @@ class Channel:
         return answer
 
     def close(self) -> None:
-        """Close the connection; what is under way is given up."""
+        """Close the connection; what is under way is given up. Closing twice is allowed."""
+        if self._socket.closed:
+            return
+        self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         if self._owns_context:
             self._context.term()
@@ -170,6 +180,7 @@ class Channel:
         """Send and receive until `done`, or until `timeout_s` passed; at least once."""
         until = time.monotonic() + timeout_s
         while True:
+            self._watch()
             self._flush()
             self._drain()
             now = time.monotonic()
@@ -181,8 +192,9 @@ class Channel:
                 return
             first = min((asked.deadline_s for asked in self._asked.values()), default=math.inf)
             wait_s = min(until, first) - now
-            events = zmq.POLLIN | (zmq.POLLOUT if self._unsent else 0)
-            self._socket.poll(None if wait_s == math.inf else math.ceil(1000.0 * wait_s), events)
+            full = bool(self._unsent) and self._connected
+            self._poller.register(self._socket, zmq.POLLIN | zmq.POLLOUT if full else zmq.POLLIN)
+            self._poller.poll(None if wait_s == math.inf else math.ceil(1000.0 * wait_s))
 
     def _flush(self) -> None:
         while self._unsent:
@@ -191,7 +203,16 @@ class Channel:
                 return
             del self._unsent[request_id]
 
+    def _watch(self) -> bool:
+        """Whether there is a connection now."""
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = self._monitor.recv_multipart()[0]
+            self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return self._connected
+
     def _send(self, frames: list[Frame]) -> bool:
+        if not self._watch():
+            return False
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:

@@ -111,6 +111,8 @@ class PolicyClient:
     ) -> int:
         """Ask for a chunk and return the request's id at once; the reply comes from `poll`.
 
+        While there is no connection the request is kept, the newest alone, and `poll` sends it when there is one.
+
         Args:
             observation: images uint8 [h, w, 3] by camera, state float32 [S], prompt.
             step: the control step it was taken at.

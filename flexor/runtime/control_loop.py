@@ -112,7 +112,8 @@ class ControlLoop:
             if now - asked_at >= patience:
                 asked_at = now
                 self._asker.ask(observation, 0, now, self._player)
-            self._take(self._asker.receive(self._period_s), 0)
+            if (reply := self._asker.receive(self._period_s)) is not None:
+                self._take(reply, 0)
         self._held_since = None
         return True
 
@@ -157,19 +158,20 @@ class ControlLoop:
         return Observation(images, seen.state, seen.prompt)
 
     def _wait_for_period(self, next_step: int) -> None:
-        while self._asker.waiting and (left := self._pacer.remaining_s - WAKE_UP_S) > 0:
-            self._take(self._asker.receive(left), next_step)
-        self._take(self._asker.receive(0.0), next_step)
+        """Take what comes until the period ends."""
+        left = max(0.0, self._pacer.remaining_s - WAKE_UP_S)
+        while (reply := self._asker.receive(left if self._asker.waiting else 0.0)) is not None:
+            self._take(reply, next_step)
+            left = max(0.0, self._pacer.remaining_s - WAKE_UP_S)
         self._pacer.finish()
 
-    def _take(self, reply: Reply | None, next_step: int) -> None:
+    def _take(self, reply: Reply, next_step: int) -> None:
         """Splice a chunk in for `next_step`, or note why there is none."""
-        if reply is None:
-            return
         chunk = reply.chunk
         if chunk is None:
             self._report.refusals[reply.code] += 1
-            self._trouble = f"{reply.code}: {reply.message}"
+            if reply.type not in ("timeout", "superseded"):  # those two are silence, told by the client
+                self._trouble = f"{reply.code}: {reply.message}"
             self._recorder.event(next_step, "refused", {"anchor": reply.step, "code": reply.code, "why": reply.message})
             return
         self._report.latencies_ms.append(reply.round_trip_ms)

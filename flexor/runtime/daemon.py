@@ -160,8 +160,10 @@ class Daemon:
         try:
             ending = loop.play()
         except BaseException:
-            robot.hold()
-            recorder.close()
+            try:
+                robot.hold()
+            finally:
+                recorder.close()
             raise
         self.report.overruns += pacer.overruns
         if ending.reason:

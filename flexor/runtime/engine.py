@@ -44,6 +44,7 @@ class Engine(Protocol):
 
         action_prefix [d, A], normalised, clamps the first d actions of every sample (training-time RTC).
         """
+        ...
 
 
 # Engine by name: the module that needs the heavy library, and the class in it.

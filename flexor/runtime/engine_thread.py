@@ -1,6 +1,4 @@
-"""The engine thread: takes envelopes from the mailbox, runs the policy, hands outcomes back. It touches no socket
-but the one that wakes the I/O thread.
-"""
+"""The engine thread: takes envelopes from the mailbox, runs the policy, hands outcomes back. It touches no socket."""
 
 from __future__ import annotations
 
@@ -20,9 +18,9 @@ from flexor.runtime.engine import EngineError
 from flexor.runtime.mailbox import Envelope, Mailbox
 from flexor.runtime.observation import ActionChunk, Observation
 from flexor.runtime.preprocessor import BadObservation
-from flexor.runtime.server_sockets import Waker
 
 IDLE_WAIT_S = 1.0
+SLACK_AFTER_S = 0.002  # time to send the reply and for the next request to come, before the interpreter is busy again
 logger = logging.getLogger(__name__)
 
 
@@ -31,17 +29,21 @@ class ServedPolicy(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Plain values for hello. Called once, before the thread starts."""
+        ...
 
     def warm_up(self) -> None:
         """Make the first request as quick as the others."""
+        ...
 
     def infer(
         self, observation: Observation, noise_seed: int, action_prefix: NDArray[np.float32] | None = None
     ) -> ActionChunk:
         """Answer one observation; BadObservation when the fault is the asker's."""
+        ...
 
     def surprise(self, noise_seed: int) -> dict[str, float]:
         """Score the last chunk by sampling it again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ Outcome = Ready | Computed | Refused | Scored | Unscored | Ended
 class EngineThread(threading.Thread):
     """Owns the policy from start() until it ends, which it does when the mailbox is closed."""
 
-    def __init__(self, policy: ServedPolicy, mailbox: Mailbox, slack_entropy: bool, waker: Callable[[], Waker]) -> None:
-        """`waker` makes what wakes the I/O thread; it is called in this thread, which closes what it made."""
+    def __init__(self, policy: ServedPolicy, mailbox: Mailbox, slack_entropy: bool, wake: Callable[[], None]) -> None:
+        """`wake` tells the I/O thread that outcomes() has something."""
         super().__init__(name="flexor-engine", daemon=True)
         self._policy = policy
         self._mailbox = mailbox
         self._slack_entropy = slack_entropy
-        self._waker = waker
+        self._wake = wake
         self._outcomes: deque[Outcome] = deque()
 
     def outcomes(self) -> list[Outcome]:
@@ -116,35 +118,37 @@ class EngineThread(threading.Thread):
 
     def run(self) -> None:
         """Warm up, then serve until the mailbox is closed."""
-        wake = self._waker()
         error: BaseException | None = None
         try:
             self._policy.warm_up()
-            self._post(Ready(), wake)
+            self._post(Ready())
+            unscored: tuple[str, int, int] | None = None
             while not self._mailbox.closed:
-                envelope = self._mailbox.take(IDLE_WAIT_S)
+                envelope = self._mailbox.take(IDLE_WAIT_S if unscored is None else SLACK_AFTER_S)
                 if envelope is not None:
-                    self._serve(envelope, wake)
+                    unscored = self._serve(envelope)
+                elif unscored is not None:
+                    self._post(self._score(*unscored))
+                    unscored = None
         except BaseException as failure:  # told to whoever waits for the server, which raises it
             error = failure
-        self._post(Ended(error), wake)
-        wake.close()
+        self._post(Ended(error))
 
-    def _post(self, outcome: Outcome, wake: Waker) -> None:
+    def _post(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        wake()
+        self._wake()
 
-    def _serve(self, envelope: Envelope, wake: Waker) -> None:
+    def _serve(self, envelope: Envelope) -> tuple[str, int, int] | None:
+        """Answer, and return the session, step and seed of a chunk that is to be scored when there is slack."""
         request = envelope.request
         seed = secrets.randbits(63) if request.noise_seed is None else request.noise_seed
         try:
             outcome = self._answer(envelope, seed)
         except BaseException as error:  # the thread ends by it, but the request under way is still owed a reply
-            self._post(Refused(envelope, "internal", f"the engine ended: {type(error).__name__}: {error}"), wake)
+            self._post(Refused(envelope, "internal", f"the engine ended: {type(error).__name__}: {error}"))
             raise
-        self._post(outcome, wake)
-        if isinstance(outcome, Computed) and self._slack_entropy and not len(self._mailbox):
-            self._post(self._score(request.session, request.step, seed), wake)
+        self._post(outcome)
+        return (request.session, request.step, seed) if isinstance(outcome, Computed) and self._slack_entropy else None
 
     def _answer(self, envelope: Envelope, seed: int) -> Computed | Refused:
         request = envelope.request

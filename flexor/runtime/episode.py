@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,13 +142,19 @@ def read_episode(path: Path | str) -> Episode:
 def read_messages(path: Path) -> Iterator[tuple[Channel, Message]]:
     """Every message in the order of the file, CRCs checked; raises one of DAMAGE at the first torn record."""
     channels: dict[int, Channel] = {}
-    with path.open("rb") as stream:
-        reader = StreamReader(stream, validate_crcs=True, record_size_limit=path.stat().st_size)
-        for record in reader.records:
-            if isinstance(record, Channel):
-                channels[record.id] = record
-            elif isinstance(record, Message):
-                yield channels[record.channel_id], record
+    for record in open_reader(path.read_bytes(), validate_crcs=True).records:
+        if isinstance(record, Channel):
+            channels[record.id] = record
+        elif isinstance(record, Message):
+            yield channels[record.channel_id], record
+
+
+def open_reader(data: bytes, *, emit_chunks: bool = False, validate_crcs: bool = False) -> StreamReader:
+    """A reader over the bytes of a file that may be damaged."""
+    # From memory, because a flipped length field makes mcap ask a file for terabytes at once.
+    return StreamReader(
+        io.BytesIO(data), emit_chunks=emit_chunks, validate_crcs=validate_crcs, record_size_limit=len(data)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from mcap.records import DataEnd, Footer
-from mcap.stream_reader import MAGIC_SIZE, StreamReader
+from mcap.stream_reader import MAGIC_SIZE
 
-from flexor.runtime.episode import DAMAGE, Episode, read_episode
+from flexor.runtime.episode import DAMAGE, Episode, open_reader, read_episode
 from flexor.runtime.episode_files import finished_files, is_being_recorded, unfinished_files
 from flexor.runtime.episode_schema import OUTCOMES, SOURCES, EpisodeError
 from flexor.runtime.frame_codec import frame_digest
 from flexor.runtime.index import EpisodeIndex, EpisodeRow, row_of
-from flexor.runtime.recovery import recover
+from flexor.runtime.recovery import NothingToKeep, recover
 
 CRC_SIZE = 4
 
@@ -91,10 +91,21 @@ def repair(root: Path, problem: Problem) -> str:
         index.remove(path.stem)
         return "took its row out of the index"
     if problem.kind in ("damaged", "unfinished"):
-        row = index.add(recover(path))
+        try:
+            row = index.add(recover(path))
+        except NothingToKeep:
+            return _set_aside(index, path)
         return f"kept {row.steps} steps and {row.frames} frames as {row.file}, outcome {row.outcome}"
     index.add(path)
     return "wrote its row into the index"
+
+
+def _set_aside(index: EpisodeIndex, path: Path) -> str:
+    aside = path.with_name(path.name.split(".")[0] + ".mcap.damaged")
+    path.rename(aside)
+    if any(row.id == path.stem for row in index.episodes()):
+        index.remove(path.stem)
+    return f"set aside as {aside.name}: its beginning is gone, so nothing in it can be kept"
 
 
 def _check_listed(root: Path, path: Path, row: EpisodeRow | None) -> Iterator[Problem]:
@@ -113,16 +124,14 @@ def _check_listed(root: Path, path: Path, row: EpisodeRow | None) -> Iterator[Pr
 
 def _check_bytes(path: Path) -> Iterator[str]:
     data_crc = summary_start = summary_crc = 0
-    with path.open("rb") as stream:
-        for record in StreamReader(stream, validate_crcs=True, record_size_limit=path.stat().st_size).records:
-            if isinstance(record, DataEnd):
-                data_crc = record.data_section_crc
-            elif isinstance(record, Footer):
-                summary_start, summary_crc = record.summary_start, record.summary_crc
-        # mcap's readers do not compare the summary's CRC. It covers all from there up to itself, in the footer.
-        stream.seek(summary_start)
-        tail = stream.read()
-    if zlib.crc32(tail[: -CRC_SIZE - MAGIC_SIZE]) != summary_crc:
+    data = path.read_bytes()
+    for record in open_reader(data, validate_crcs=True).records:
+        if isinstance(record, DataEnd):
+            data_crc = record.data_section_crc
+        elif isinstance(record, Footer):
+            summary_start, summary_crc = record.summary_start, record.summary_crc
+    # mcap's readers do not compare the summary's CRC. It covers all from there up to itself, in the footer.
+    if zlib.crc32(data[summary_start : -CRC_SIZE - MAGIC_SIZE]) != summary_crc:
         yield "the CRC of the summary does not fit"
     if data_crc == 0:  # readers take 0 for "not checked", and flexor always writes one
         yield "the data section has no CRC"

@@ -35,7 +35,6 @@ class EpisodeWriter:
     """One file being written. Every method leaves a whole, flushed MCAP chunk behind it, with its CRC."""
 
     def __init__(self, root: Path, meta: EpisodeMeta, images: str) -> None:
-        extra = to_json("extra of the episode", meta.extra)
         self._meta, self._images = meta, images
         self._wall_ns, self._monotonic_ns = time.time_ns(), time.monotonic_ns()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._wall_ns // 10**9))
@@ -46,11 +45,8 @@ class EpisodeWriter:
         self._last_step = -1
         self._frame_steps: set[int] = set()
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._stream = _create(self.part)
-        with self._disk():
-            self._writer = open_writer(self._stream)
-            self._channels = {topic: self._register(topic) for topic in self._topics()}
-        begin = TOPICS["/episode/begin"](
+        begin = _message(
+            "/episode/begin",
             schema_version=SCHEMA_VERSION,
             id=self.id,
             robot=meta.robot,
@@ -62,8 +58,12 @@ class EpisodeWriter:
             hz=meta.hz,
             cameras=meta.cameras,
             images=images,
-            extra_json=extra,
+            extra_json=to_json("extra of the episode", meta.extra),
         )
+        self._stream = _create(self.part)
+        with self._disk():
+            self._writer = open_writer(self._stream)
+            self._channels = {topic: self._register(topic) for topic in self._topics()}
         self._write(0, {"/episode/begin": begin})
 
     def frames(self, step: int, images: Mapping[str, NDArray[np.uint8]]) -> None:
@@ -80,7 +80,7 @@ class EpisodeWriter:
             if images[camera].shape[2] != 3:
                 raise EpisodeError(f"frame of {camera} has shape {images[camera].shape}; give [height, width, 3] RGB")
         now = self._now()
-        messages: dict[str, Any] = {"/frames": TOPICS["/frames"](step=step)}
+        messages: dict[str, Any] = {"/frames": _message("/frames", step=step)}
         for camera in self._meta.cameras:
             image = images[camera]
             message = CompressedImage(frame_id=camera, format=self._images, data=encode_frame(image, self._images))
@@ -107,7 +107,8 @@ class EpisodeWriter:
             self._check("label", label, np.float32, 1)
             if label.shape != action.shape:
                 raise EpisodeError(f"label has shape {label.shape}, the action {action.shape}; give the same")
-        message = TOPICS["/step"](
+        message = _message(
+            "/step",
             step=step,
             state=state.tolist(),
             action=action.tolist(),
@@ -121,7 +122,8 @@ class EpisodeWriter:
         step = _checked_step(step, 0)
         self._check("actions of the chunk", chunk.actions, np.float32, 2)
         by = chunk.provenance
-        message = TOPICS["/chunk"](
+        message = _message(
+            "/chunk",
             step=step,
             horizon=chunk.actions.shape[0],
             action_dim=chunk.actions.shape[1],
@@ -142,10 +144,10 @@ class EpisodeWriter:
         step = _checked_step(step, 0)
         if not kind:
             raise EpisodeError("event kind is empty; give a word for what happened")
-        self._write(step, {"/event": TOPICS["/event"](step=step, kind=kind, data_json=to_json("event data", data))})
+        self._write(step, {"/event": _message("/event", step=step, kind=kind, data_json=to_json("event data", data))})
 
     def end(self, outcome: str, label: str | None, source: str) -> Path:
-        message = TOPICS["/episode/end"](outcome=outcome, label=label or "", source=source)
+        message = _message("/episode/end", outcome=outcome, label=label or "", source=source)
         self._write(max(self._last_step, 0), {"/episode/end": message})
         with self._disk():
             self._writer.finish()
@@ -218,6 +220,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _message(topic: str, **fields: Any) -> Any:
+    try:
+        return TOPICS[topic](**fields)
+    except (TypeError, ValueError) as error:
+        raise EpisodeError(f"a message on {topic} cannot hold what it was given: {error}; mend the value") from error
 
 
 def _checked_step(step: int, lowest: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ class EpisodeRow:
             end at 2**63.
         outcome, label, source, recovered: as in Episode.
         steps, frames, chunks, events, interventions: how many; frames counts each camera's.
-        accel_mean, accel_max, entropy_bits_mean, entropy_bits_max: over the chunks that carry the scores "accel"
-            and "ace_bits"; None when no chunk does.
+        accel_mean, accel_max, entropy_bits_mean, entropy_bits_max: over the chunks with a finite score "accel"
+            or "ace_bits"; None when there is no such chunk.
         bytes: size of the file.
     """
 
@@ -207,7 +208,8 @@ class EpisodeIndex:
 
 
 def _scores(episode: Episode, name: str) -> list[float]:
-    return [recorded.chunk.scores[name] for recorded in episode.chunks if name in recorded.chunk.scores]
+    values = [recorded.chunk.scores[name] for recorded in episode.chunks if name in recorded.chunk.scores]
+    return [value for value in values if math.isfinite(value)]
 
 
 def _column(name: str, kind: str) -> str:
@@ -223,4 +225,4 @@ def _insert(connection: sqlite3.Connection, row: EpisodeRow) -> None:
 
 def _row(values: tuple[object, ...]) -> EpisodeRow:
     by_name = dict(zip(_COLUMNS, values, strict=True))
-    return EpisodeRow(**{**by_name, "recovered": bool(by_name["recovered"])})  # type: ignore[arg-type]
+    return EpisodeRow(**{**by_name, "recovered": bool(by_name["recovered"])})  # pyright: ignore[reportArgumentType]

@@ -80,12 +80,7 @@ class IoThread(threading.Thread):
     def stop(self) -> None:
         """Ask the thread to end; from any thread. What waits is answered, a chunk under way is finished and sent."""
         self._stop_asked.set()
-        try:
-            wake = self._sockets.waker()
-        except zmq.ZMQError:
-            return  # the sockets are closed: the thread is over, or about to be
-        wake()
-        wake.close()
+        self._sockets.waker.wake()
 
     def run(self) -> None:
         """Serve until stopped, then let the engine end and close the sockets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from flexor.runtime.observation import ActionChunk, Observation, Provenance
 from flexor.runtime.schema import IMAGE_PREFIX
 from flexor.runtime.wire import Message, WireError
+
+PROVENANCE = {entry.name: int if entry.name in ("flow_steps", "noise_seed") else str for entry in fields(Provenance)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def chunk_message(
     """
     scores = {**chunk.scores, **(scored[1] if scored else {})}
     header = {
-        "provenance": asdict(chunk.provenance),
+        "provenance": {name: getattr(chunk.provenance, name) for name in PROVENANCE},
         "timing_ms": {stage: float(ms) for stage, ms in {**chunk.timing_ms, **timing_ms}.items()},
         "scores": {name: float(score) for name, score in scores.items()},
         "scored_step": scored[0] if scored else None,
@@ -112,9 +114,8 @@ def chunk_from(message: Message) -> tuple[ActionChunk, int | None]:
         WireError: provenance without one of its entries, with an unknown one, or with one of another type.
     """
     given = message.fields["provenance"]
-    kinds = {entry.name: int if entry.name in ("flow_steps", "noise_seed") else str for entry in fields(Provenance)}
-    if set(given) != set(kinds) or not all(type(given[name]) is kind for name, kind in kinds.items()):
-        raise WireError("bad_value", f"provenance has {sorted(map(str, given))}; expected {sorted(kinds)}", message.id)
+    if set(given) != set(PROVENANCE) or not all(type(given[name]) is kind for name, kind in PROVENANCE.items()):
+        raise WireError("bad_value", f"provenance is {repr(given)[:64]}; expected {list(PROVENANCE)}", message.id)
     chunk = ActionChunk(
         message.arrays["actions"], Provenance(**given), message.fields["timing_ms"], message.fields["scores"]
     )

@@ -187,4 +187,3 @@ def _generator(noise_seed: int, *stream: int) -> np.random.Generator:
     if isinstance(noise_seed, bool) or not isinstance(noise_seed, int | np.integer) or not 0 <= noise_seed < 2**63:
         raise BadObservation(f"noise_seed is {noise_seed!r}; expected a whole number, 0 or more and below 2^63")
     return np.random.default_rng([int(noise_seed), *stream])
-

@@ -6,16 +6,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from mcap.records import Channel, Chunk, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk
+from mcap.stream_reader import breakup_chunk
 from mcap.writer import Writer
 
-from flexor.runtime.episode import DAMAGE
+from flexor.runtime.episode import DAMAGE, open_reader
 from flexor.runtime.episode_files import hold_file
 from flexor.runtime.episode_schema import TOPICS, EpisodeError
 from flexor.runtime.episode_writer import open_writer, sync_folder
+
+
+class NothingToKeep(EpisodeError):
+    """An episode file in which not even the beginning is whole."""
 
 
 @dataclass(slots=True)
@@ -37,19 +40,20 @@ def recover(path: Path | str) -> Path:
     removed when its episode is safely on disk; a damaged file stays beside the new one as `.mcap.damaged`.
 
     Raises:
-        EpisodeError: a living process still writes the file, or nothing in it can be kept.
+        NothingToKeep: the beginning is not whole; the file is left as it is.
+        EpisodeError: a living process still writes the file, or the disk refuses.
     """
     path = Path(path)
     try:
         with hold_file(path) as stream:
-            return _rewrite(path, _salvage(stream))
+            return _rewrite(path, _salvage(stream.read()))
     except OSError as error:
         raise EpisodeError(f"cannot recover {path}: {error}; free the disk or mend its permissions") from error
 
 
-def _salvage(stream: BinaryIO) -> _Salvage:
+def _salvage(data: bytes) -> _Salvage:
     found = _Salvage()
-    for chunk in _chunks(stream):
+    for chunk in _chunks(data):
         try:
             records = breakup_chunk(chunk, validate_crc=True)
         except DAMAGE:
@@ -60,14 +64,13 @@ def _salvage(stream: BinaryIO) -> _Salvage:
                 found.schemas[record.id] = record
             elif isinstance(record, Channel):
                 found.channels[record.id] = record
-            elif isinstance(record, Message):
+            elif isinstance(record, Message) and record.channel_id in found.channels:
                 found.messages.append(record)
     return found
 
 
-def _chunks(stream: BinaryIO) -> Iterator[Chunk]:
-    size = os.fstat(stream.fileno()).st_size
-    records = iter(StreamReader(stream, emit_chunks=True, record_size_limit=size).records)
+def _chunks(data: bytes) -> Iterator[Chunk]:
+    records = iter(open_reader(data, emit_chunks=True).records)
     while True:
         try:
             record = next(records)
@@ -79,7 +82,7 @@ def _chunks(stream: BinaryIO) -> Iterator[Chunk]:
 
 def _rewrite(path: Path, found: _Salvage) -> Path:
     if len(found.on("/episode/begin")) != 1:
-        raise EpisodeError(f"{path} holds no episode that can be kept: its beginning is gone; delete the file")
+        raise NothingToKeep(f"{path} holds no episode that can be kept: its beginning is gone; delete the file")
     target = path.with_suffix("") if path.suffix == ".part" else path
     draft = target.with_suffix(".mcap.recovering")
     with draft.open("wb") as stream:

@@ -57,21 +57,28 @@ class Robot(Protocol):
     @property
     def spec(self) -> RobotSpec:
         """What this robot is."""
+        ...
 
     def reset(self, seed: int, task: str) -> Status:
         """Start an episode of `task` (a key of spec.tasks); the same seed gives the same episode."""
+        ...
 
     def state(self) -> NDArray[np.float32]:
         """The state alone, float32 [S]; cheap, no camera is read."""
+        ...
 
     def observe(self) -> Observation:
         """Read the cameras and the state now."""
+        ...
 
     def act(self, action: NDArray[np.float32]) -> Status:
         """Play one action, float32 [A] in robot units, for one control period (a real robot starts it and returns)."""
+        ...
 
     def hold(self) -> Status:
         """Stay where the arm is for one control period, gripper as last commanded: the safe thing to do."""
+        ...
 
     def close(self) -> None:
         """Release what it holds; the arm stays still."""
+        ...

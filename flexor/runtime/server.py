@@ -55,12 +55,25 @@ class PolicyServer:
         described = self._policy.describe()
         sockets = ServerSockets(self.addresses)
         mailbox = Mailbox(self.settings.max_waiting)
-        self._engine = EngineThread(self._policy, mailbox, self.settings.entropy == "slack", sockets.waker)
+        self._engine = EngineThread(self._policy, mailbox, self.settings.entropy == "slack", sockets.waker.wake)
         identity = {"id": secrets.token_hex(8), "pid": os.getpid(), "version": __version__}
         sessions = Sessions(self.settings.max_sessions)
         self._io = IoThread(sockets, self._engine, mailbox, sessions, described, identity, self.settings.stop_timeout_s)
-        self._io.start()
         self._engine.start()
+        self._io.start()
+
+    def ready(self, timeout_s: float = 0.0) -> bool:
+        """Whether the policy is warm, at the latest after `timeout_s`.
+
+        Raises:
+            ServerError: it failed, or the server was stopped before.
+        """
+        io = self._started()
+        if not io.ready.wait(timeout_s):
+            return False
+        if not io.warm:
+            raise ServerError(f"the policy did not get ready: {io.failure or 'the server was stopped'}") from io.failure
+        return True
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when the policy is warm.
@@ -68,12 +81,8 @@ class PolicyServer:
         Raises:
             ServerError: it failed, was stopped, or is not warm after `timeout_s`.
         """
-        io = self._started()
-        if not io.ready.wait(timeout_s):
+        if not self.ready(timeout_s):
             raise ServerError(f"the policy is not warm after {timeout_s:g} s; give it more time, or a smaller bundle")
-        if not io.warm:
-            io.join(self._stop_limit_s)
-            raise ServerError(f"the policy did not get ready: {io.failure or 'the server was stopped'}") from io.failure
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the server is over; False when it still serves after `timeout_s`."""

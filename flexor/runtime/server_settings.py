@@ -26,7 +26,8 @@ class ServerSettings(BaseModel):
         engine: how the bundle is run.
         max_waiting: sessions that may wait at the same time; further ones are told `busy`.
         max_sessions: sessions remembered; the one unused for longest is forgotten first.
-        entropy: "slack" samples the entropy of a chunk after its reply while no request waits; "off" never does.
+        entropy: "slack" samples the entropy of a chunk after its reply, while no request waits; "never" does not (the
+            word is not "off", which YAML reads as false).
         stop_timeout_s: how long stopping may take, a chunk under way included.
     """
 
@@ -36,5 +37,5 @@ class ServerSettings(BaseModel):
     engine: EngineSettings = EngineSettings()
     max_waiting: int = Field(default=64, ge=1, le=4096)
     max_sessions: int = Field(default=256, ge=1, le=65536)
-    entropy: Literal["slack", "off"] = "slack"
+    entropy: Literal["slack", "never"] = "slack"
     stop_timeout_s: float = Field(default=10.0, gt=0, le=600)

@@ -1,4 +1,4 @@
-"""ServerSockets: the three sockets of a server and the inner one by which other threads wake its I/O thread."""
+"""ServerSockets: the three sockets of a server, its ipc files, and what wakes its I/O thread."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import zmq
 
 from flexor.runtime.address import AddressError, Addresses, Claim
+from flexor.runtime.waker import Waker
 from flexor.runtime.wire import MAX_TOTAL_BYTES
 
-WAKE_ADDRESS = "inproc://wake"
 # Beyond it libzmq drops the connection; up to it the sender gets a typed error, so it lies above the wire's limit.
 MAX_FRAME_BYTES = 2 * MAX_TOTAL_BYTES
 RECEIVE_HIGH_WATER = 32  # messages a peer; observations are large, and old ones are of no use
@@ -20,30 +20,13 @@ HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 5000
 
 
-class Waker:
-    """Wakes the I/O thread. The thread that made it uses it and closes it: a zmq socket must not change threads."""
-
-    def __init__(self, context: zmq.Context[Any]) -> None:
-        self._socket = context.socket(zmq.PUSH)
-        self._socket.connect(WAKE_ADDRESS)
-
-    def __call__(self) -> None:
-        try:
-            self._socket.send(b"", zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # a thousand wake-ups are waiting already: it will wake
-
-    def close(self) -> None:
-        """Give the socket back; wake-ups sent before still arrive."""
-        self._socket.close()
-
-
 class ServerSockets:
     """Bound in the constructor, then used by the I/O thread alone, which closes them.
 
     Attributes:
         data, control: ROUTER; replies to a peer that is gone or full raise instead of vanishing.
         events: PUB.
+        waker: ends a wait(), from any thread.
     """
 
     def __init__(self, addresses: Addresses) -> None:
@@ -59,37 +42,26 @@ class ServerSockets:
             self.control = self._bound(zmq.ROUTER, addresses.control, private=True)
             self.events = self._bound(zmq.PUB, addresses.events)
             self.data = self._bound(zmq.ROUTER, addresses.data)
-            self._woken = self._context.socket(zmq.PULL)
-            self._woken.bind(WAKE_ADDRESS)
         except BaseException:
             self._context.destroy(linger=0)
             self._claim.release()
             raise
+        self.waker = Waker()
         self._poller = zmq.Poller()
-        for socket in (self._woken, self.control, self.data):
-            self._poller.register(socket, zmq.POLLIN)
+        for source in (self.waker.fileno(), self.control, self.data):
+            self._poller.register(source, zmq.POLLIN)
 
     def wait(self, timeout_ms: int) -> bool:
         """Whether anything happened within `timeout_ms`: a message, or a wake-up (all of which are taken)."""
-        happened = dict(self._poller.poll(timeout_ms))
-        if self._woken in happened:
-            while self._woken.poll(0):
-                self._woken.recv()
+        happened = self._poller.poll(timeout_ms)
+        if any(source == self.waker.fileno() for source, _ in happened):
+            self.waker.clear()
         return bool(happened)
-
-    def waker(self) -> Waker:
-        """What wakes the I/O thread, for the calling thread alone.
-
-        Raises:
-            zmq.ZMQError: the sockets are closed.
-        """
-        return Waker(self._context)
 
     def close(self) -> None:
         """Send what is still owed for at most LINGER_MS, then leave no file behind."""
-        for socket in (self.data, self.control, self.events, self._woken):
-            socket.close(LINGER_MS)
-        self._context.term()
+        self._context.destroy(LINGER_MS)
+        self.waker.close()
         self._claim.release()
 
     def _bound(self, kind: int, address: str, private: bool = False) -> zmq.Socket[bytes]:

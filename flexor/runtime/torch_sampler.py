@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flexor.pi05.attention import group_queries, rotary, ungroup_queries
+from flexor.pi05.attention import rotary
 from flexor.pi05.expert import ExpertLayer
 from flexor.pi05.gemma import EPSILON
 from flexor.pi05.model import Pi05
 from flexor.pi05.prefix import Prefix
+
+Modulation = tuple[Tensor, ...]  # 1 + scale, shift, gate, [width] or [H, width] each
 
 
 class TorchSampler:
@@ -42,6 +44,7 @@ class TorchSampler:
         table = model.modulations(times).float()
         table[:, :, 0] += 1.0
         self._table = table  # [2 * depth + 1, steps + 1, 3, width]: 1 + scale, shift, gate; the last step is t = 0
+        self._free = [_rows(table[:, step]) for step in range(steps)]
         self._epsilon = torch.tensor(EPSILON, device=device)
 
     @torch.inference_mode()
@@ -60,37 +63,36 @@ class TorchSampler:
             raise ValueError(f"the sampler takes a prefix of one sample without mask, this one holds {prefix.batch}")
         count, horizon, _ = noise.shape
         clamped = 0 if action_prefix is None else len(action_prefix)
-        positions = prefix.offset + torch.arange(horizon, device=noise.device)
-        rope = torch.complex(*rotary(positions, self._head_dim, self._model.config.rope_theta))[:, None]
-        cache = [self._extend(key, value, count, horizon) for key, value in zip(prefix.keys, prefix.values, strict=True)]
+        rope = self._rope(prefix.offset + torch.arange(horizon, device=noise.device))
+        layers = zip(prefix.keys, prefix.values, strict=True)
+        cache = [self._extend(keys, values, count, horizon) for keys, values in layers]
         held = torch.arange(horizon, device=noise.device) < clamped
         velocities = torch.empty((self._steps, *noise.shape), device=noise.device)
         x = noise.clone()
         for step in range(self._steps):
+            modulation = self._free[step]
             if action_prefix is not None:
                 x[:, :clamped] = action_prefix
-                table = self._table[:, torch.where(held, self._steps, step)]
-            else:
-                table = self._table[:, step]
-            velocities[step] = self._velocity(x, cache, rope, table)
-            x.add_(velocities[step], alpha=-1.0 / self._steps)
+                modulation = _rows(self._table[:, torch.where(held, self._steps, step)])
+            velocity = self._velocity(x, cache, rope, modulation)
+            velocities[step] = velocity
+            x.add_(velocity, alpha=-1.0 / self._steps)
         if action_prefix is not None:
             x[:, :clamped] = action_prefix
         return x, velocities
 
-    def _velocity(self, x: Tensor, cache: list[tuple[Tensor, Tensor]], rope: Tensor, table: Tensor) -> Tensor:
-        """[N, H, A] -> the same shape; `table` is [2 * depth + 1, 3, width] or [2 * depth + 1, H, 3, width]."""
-        *pairs, last = table.unbind(0)
+    def _velocity(self, x: Tensor, cache: list[Tensor], rope: Tensor, modulation: list[Modulation]) -> Tensor:
+        """[N, H, A] -> float32 of the same shape."""
         x = self._model.action_in_proj(x.to(self._dtype)).float()
-        for index, (layer, (keys, values)) in enumerate(zip(self._layers, cache, strict=True)):
-            scale, shift, gate = pairs[2 * index].unbind(-2)
-            mixed = self._attend(F.linear(self._modulate(x, scale, shift), layer.qkv), keys, values, rope)
+        for index, layer in enumerate(self._layers):
+            scale, shift, gate = modulation[2 * index]
+            mixed = self._attend(F.linear(self._modulate(x, scale, shift), layer.qkv), cache[index], rope)
             x = torch.addcmul(x, gate, F.linear(mixed, layer.out))
-            scale, shift, gate = pairs[2 * index + 1].unbind(-2)
+            scale, shift, gate = modulation[2 * index + 1]
             gated, up = F.linear(self._modulate(x, scale, shift), layer.gate_up).chunk(2, dim=-1)
-            x = torch.addcmul(x, gate, F.linear(F.gelu(gated, approximate="tanh") * up, layer.down))
-        scale, shift, _ = last.unbind(-2)
-        return self._model.action_out_proj(self._modulate(x, scale, shift))
+            x = torch.addcmul(x, gate, F.linear(F.gelu(gated, approximate="tanh").mul_(up), layer.down))
+        scale, shift, _ = modulation[-1]
+        return self._model.action_out_proj(self._modulate(x, scale, shift)).float()
 
     def _modulate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """adaRMS of float32 [N, H, width]; one norm is several times as quick on a CPU as a mean of squares."""
@@ -98,28 +100,39 @@ class TorchSampler:
         factor = torch.addcmul(self._epsilon, length, length, value=1.0 / x.shape[-1]).rsqrt_()
         return torch.addcmul(shift, x * factor, scale).to(self._dtype)
 
-    def _attend(self, qkv: Tensor, keys: Tensor, values: Tensor, rope: Tensor) -> Tensor:
+    def _attend(self, qkv: Tensor, cache: Tensor, rope: Tensor) -> Tensor:
         """Joint attention of [N, H, (heads + 2 kv_heads) * D] over prefix and chunk: [N, H, heads * D]."""
-        count, horizon, _ = qkv.shape
-        split = self._heads + self._kv_heads
-        heads = qkv.unflatten(-1, (split + self._kv_heads, self._head_dim))
-        turned = torch.view_as_complex(heads[:, :, :split].float().unflatten(-1, (-1, 2))) * rope
-        real = torch.view_as_real(turned).flatten(-2).to(keys.dtype)
-        keys[:, :, -horizon:] = real[:, :, self._heads :].transpose(1, 2)
-        values[:, :, -horizon:] = heads[:, :, split:].transpose(1, 2)
-        rows = group_queries(real[:, :, : self._heads], self._kv_heads).flatten(0, 1)
-        scores = torch.bmm(rows, keys.flatten(0, 1).transpose(1, 2))
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
-        mixed = torch.bmm(weights, values.flatten(0, 1))
-        return ungroup_queries(mixed.unflatten(0, (count, self._kv_heads)), horizon)
+        count, horizon, width = qkv.shape
+        kv_heads, dim = self._kv_heads, self._head_dim
+        pairs = qkv.float().view(count, horizon, width // dim, dim // 2, 2)
+        heads = torch.view_as_real(torch.view_as_complex(pairs) * rope).view(count, horizon, -1, dim).to(self._dtype)
+        own = heads[:, :, self._heads :].view(count, horizon, 2, kv_heads, dim)
+        cache[..., -horizon:, :] = own.permute(2, 0, 3, 1, 4)
+        keys, values = cache.flatten(1, 2)
+        rows = heads[:, :, : self._heads].view(count, horizon, kv_heads, -1, dim).transpose(1, 2)
+        scores = torch.bmm(rows.reshape(count * kv_heads, -1, dim), keys.transpose(1, 2))
+        mixed = torch.bmm(scores.softmax(dim=-1, dtype=torch.float32).to(self._dtype), values)
+        mixed = mixed.view(count, kv_heads, horizon, -1, dim).transpose(1, 2)
+        return mixed.reshape(count, horizon, -1)
 
-    def _extend(self, keys: Tensor, values: Tensor, count: int, horizon: int) -> tuple[Tensor, Tensor]:
-        """Prefix keys and values [1, kv_heads, n, D] for `count` chunks, with room for each chunk's own H at the end."""
+    def _rope(self, positions: Tensor) -> Tensor:
+        """Turns of every head at positions [H], complex [H, heads + 2 kv_heads, D / 2]; values turn by nothing."""
+        turns = torch.complex(*rotary(positions, self._head_dim, self._model.config.rope_theta))[:, None]
+        turning = turns.expand(-1, self._heads + self._kv_heads, -1)
+        return torch.cat((turning, torch.ones_like(turns).expand(-1, self._kv_heads, -1)), dim=1)
+
+    def _extend(self, keys: Tensor, values: Tensor, count: int, horizon: int) -> Tensor:
+        """A layer's prefix [1, kv_heads, n, D] for N chunks, with room for their own: [2, N, kv_heads, n + H, D]."""
         _, kv_heads, tokens, dim = keys.shape
         room = keys.new_empty((2, count, kv_heads, tokens + horizon, dim))
         room[0, :, :, :tokens] = keys[..., self._pairs]
         room[1, :, :, :tokens] = values
-        return room[0], room[1]
+        return room
+
+
+def _rows(table: Tensor) -> list[Modulation]:
+    """[2 * depth + 1, ..., 3, width] as (scale, shift, gate) of each norm; unpacked once, not in every layer."""
+    return [norm.unbind(-2) for norm in table.unbind(0)]
 
 
 class _FusedLayer:

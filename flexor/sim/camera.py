@@ -1,18 +1,18 @@
 """Renders the cameras of a world off screen, cheaply: no shadows, no reflections, no sky box."""
 
+# mujoco's compiled module has no stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import os
-import sys
-
-if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-    os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco when it is imported
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
+from flexor.runtime.system_libraries import require_rendering
 
 COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
 
@@ -28,16 +28,18 @@ class CameraRig:
     process was closed have been seen to be garbage.
 
     Raises:
+        MissingSystemLibrary: EGL is not installed; says what to type.
         RenderError: OpenGL cannot draw off screen here.
     """
 
     def __init__(self, model: mujoco.MjModel, size: int) -> None:
+        require_rendering()
         try:
             self._renderer = mujoco.Renderer(model, size, size)
         except Exception as error:  # the backend's errors share no base class
             raise RenderError(
                 f"cannot render off screen with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({error}); "
-                "expected a working EGL: on Debian or Ubuntu type `apt-get install -y libegl1 libgl1 libgles2`"
+                "expected a working EGL; `flexor doctor` tells what is missing"
             ) from error
         for flag in COSTLY:
             self._renderer.scene.flags[flag] = 0

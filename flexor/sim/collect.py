@@ -30,10 +30,10 @@ class CollectSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    frame_every: int = Field(2, ge=1, description="cameras are recorded at every n-th control step")
-    linger_steps: int = Field(8, ge=0, description="control steps recorded after success")
-    image_size: int = Field(128, ge=32, description="pixels a side of both cameras")
-    images: str = Field("jpeg", pattern="^(jpeg|png)$", description="how frames are stored")
+    frame_every: int = Field(default=2, ge=1, description="cameras are recorded at every n-th control step")
+    linger_steps: int = Field(default=8, ge=0, description="control steps recorded after success")
+    image_size: int = Field(default=128, ge=32, description="pixels a side of both cameras")
+    images: str = Field(default="jpeg", pattern="^(jpeg|png)$", description="how frames are stored")
     disturbance: DisturbanceSettings = DisturbanceSettings()
 
 

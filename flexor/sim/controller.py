@@ -6,6 +6,9 @@ dynamics compensated and the elbow drawn to the rest pose in the null space.
 Reference: O. Khatib, "A unified approach for motion and force control of robot manipulators", 1987.
 """
 
+# mujoco's compiled module has no stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import mujoco
@@ -63,7 +66,7 @@ class OperationalSpaceController:
         self._opening = float(self._data.joint(panda.FINGER_JOINTS[0]).qpos[0])
 
     def aim(self, action: NDArray[np.floating]) -> None:
-        """Set the goal from one action [7] in [-1, 1]: delta position, delta rotation (base frame), gripper > 0 closes."""
+        """Set the goal from an action [7] in [-1, 1]: position and rotation (base frame), gripper (> 0 closes)."""
         self._goal_pos = self._data.site_xpos[self._site] + METRES_PER_UNIT * np.asarray(action[:3], dtype=np.float64)
         turn = rotation_matrix(RADIANS_PER_UNIT * np.asarray(action[3:6], dtype=np.float64))
         self._goal_mat = turn @ self._data.site_xmat[self._site].reshape(3, 3)

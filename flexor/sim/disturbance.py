@@ -16,16 +16,24 @@ class DisturbanceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    episode_share: float = Field(0.75, ge=0, le=1, description="share of episodes with bursts of noise")
-    noise_low: float = Field(0.15, ge=0, description="smallest standard deviation of a burst, in units of action")
-    noise_high: float = Field(0.50, ge=0, description="largest standard deviation of a burst, in units of action")
-    turn_noise: float = Field(0.10, ge=0, description="standard deviation on the rotation, in units of action")
-    burst_low: int = Field(4, ge=1, description="shortest burst, in control steps")
-    burst_high: int = Field(12, ge=1, description="longest burst, in control steps")
-    burst_share: float = Field(0.6, ge=0, le=1, description="share of the time with noise, inside such an episode")
-    drop_share: float = Field(0.15, ge=0, le=1, description="share of episodes in which the gripper lets go once")
-    drop_steps: int = Field(5, ge=1, description="how long it stays open then, in control steps")
-    drop_before: int = Field(60, ge=1, description="the drop happens before this control step")
+    episode_share: float = Field(default=0.75, ge=0, le=1, description="share of episodes with bursts of noise")
+    noise_low: float = Field(
+        default=0.15, ge=0, description="smallest standard deviation of a burst, in units of action"
+    )
+    noise_high: float = Field(
+        default=0.50, ge=0, description="largest standard deviation of a burst, in units of action"
+    )
+    turn_noise: float = Field(default=0.10, ge=0, description="standard deviation on the rotation, in units of action")
+    burst_low: int = Field(default=4, ge=1, description="shortest burst, in control steps")
+    burst_high: int = Field(default=12, ge=1, description="longest burst, in control steps")
+    burst_share: float = Field(
+        default=0.6, ge=0, le=1, description="share of the time with noise, inside such an episode"
+    )
+    drop_share: float = Field(
+        default=0.15, ge=0, le=1, description="share of episodes in which the gripper lets go once"
+    )
+    drop_steps: int = Field(default=5, ge=1, description="how long it stays open then, in control steps")
+    drop_before: int = Field(default=60, ge=1, description="the drop happens before this control step")
 
 
 class Disturbance:

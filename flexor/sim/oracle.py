@@ -65,7 +65,7 @@ class Oracle:
             return self._move(world, block - grip, CLOSE)
         self._closing = 0
         above = np.clip(FUNNEL_SLOPE * (reach - GRASP_RADIUS), 0.0, FUNNEL_TOP)
-        return self._move(world, block + (0.0, 0.0, above) - grip, OPEN)
+        return self._move(world, block + np.array([0.0, 0.0, above]) - grip, OPEN)
 
     def _carry(self, world: World) -> NDArray[np.float32]:
         block, target = world.position(self.task.item), world.position(self.task.target)
@@ -88,7 +88,7 @@ class Oracle:
         return self._move(world, np.array([0.0, 0.0, rise]), OPEN)
 
     def _move(self, world: World, way: NDArray[np.float64], gripper: float) -> NDArray[np.float32]:
-        """Proportional step along `way` [3] m, scaled as a whole into the action range, turning the gripper downward."""
+        """Proportional step along `way` [3] m, scaled as a whole into the action range; turns the gripper down."""
         step = GAIN * way / METRES_PER_UNIT
         step /= max(1.0, float(np.abs(step).max()))
         turn = GAIN * rotation_vector(DOWNWARD @ world.grip_rotation().T) / RADIANS_PER_UNIT

@@ -100,12 +100,13 @@ def body_xml() -> str:
     </body>"""
     return f"""
     <body name="link0">
-      <geom name="link0_0" type="cylinder" fromto="0 0 0 0 0 0.14" size="0.08" mass="2.8" {WHITE} {ARM_COLLIDES}/>{inner}
+      <geom name="link0_0" type="cylinder" fromto="0 0 0 0 0 0.14" size="0.08" mass="2.8" {WHITE} {ARM_COLLIDES}/>
+      {inner}
     </body>"""
 
 
 def actuator_xml() -> str:
-    """Torque motors for the arm and force-limited position servos for the fingers (20 N each, as the real hand's grip)."""
+    """Torque motors for the arm; position servos for the fingers, limited to a grip of 20 N each."""
     motors = "".join(
         f'<motor name="motor{i}" joint="joint{i}" ctrlrange="{-t} {t}"/>' for i, t in enumerate(TORQUE_LIMITS, start=1)
     )

@@ -114,7 +114,8 @@ def scene_xml(scene: Scene) -> str:
     <map znear="0.02" zfar="20"/>
   </visual>
   <worldbody>
-    <light name="{LAMP}" directional="true" pos="0.4 0.3 1.5" dir="0.1 -0.25 -1" diffuse="0.5 0.5 0.5" castshadow="false"/>
+    <light name="{LAMP}" directional="true" pos="0.4 0.3 1.5" dir="0.1 -0.25 -1" diffuse="0.5 0.5 0.5"
+           castshadow="false"/>
     <camera name="{AGENT_CAMERA}" pos="1.10 0 0.52" xyaxes="0 1 0 -0.569 0 0.822" fovy="42"/>
     <geom name="floor" type="plane" size="4 4 0.1" pos="0 0 -0.7" rgba="0.42 0.40 0.38 1" {WORLD_COLLIDES}/>
     <geom name="{TABLE_GEOM}" type="box" size="0.45 0.55 0.35" pos="0.45 0 -0.35" rgba="0.62 0.50 0.38 1"

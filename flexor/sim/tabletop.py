@@ -35,7 +35,7 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-class TabletopEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+class TabletopEnv(gymnasium.Env[Any, NDArray[np.float32]]):
     """One task of one scene.
 
     Observation: agentview_image and robot0_eye_in_hand_image uint8 [size, size, 3] (upright, unlike LIBERO's, which
@@ -55,10 +55,10 @@ class TabletopEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._step = 0
         picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         vector = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "robot0_joint_pos": 7}
-        self.observation_space = gymnasium.spaces.Dict(
-            {f"{camera}_image": picture for camera in CAMERAS}
-            | {name: gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64) for name, size in vector.items()}
-        )
+        spaces: dict[str, gymnasium.Space[Any]] = {f"{camera}_image": picture for camera in CAMERAS}
+        for name, size in vector.items():
+            spaces[name] = gymnasium.spaces.Box(-10.0, 10.0, (size,), np.float64)
+        self.observation_space = gymnasium.spaces.Dict(spaces)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
 
     def reset(

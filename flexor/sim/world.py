@@ -1,5 +1,8 @@
 """The physics of one scene: a Panda at a table, stepped at 20 Hz by delta actions. Knows no tasks and no cameras."""
 
+# mujoco's compiled module has no stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import mujoco

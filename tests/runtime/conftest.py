@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexor.pi05.config import PRESETS
+from flexor.pi05.config import PRESETS, Pi05Config
 from flexor.pi05.normalize import NormStats
 from flexor.pi05.prompt import build_word_tokenizer
 from flexor.runtime.action_space import FRANKA_DELTA_ACTIONS
@@ -21,25 +21,26 @@ WORDS = ("put", "the", "red", "cube", "on", "green", "plate", "nothing")
 BundleMaker = Callable[..., Bundle]
 
 
-def random_weights(preset: str, dtype: type = np.float32) -> dict[str, np.ndarray]:
-    """Random weights of a preset by name, always the same ones."""
+def random_weights(config: Pi05Config) -> dict[str, np.ndarray]:
+    """Random float32 weights of a model by tensor name, always the same ones."""
     from flexor.pi05.init import randomise
     from flexor.pi05.model import Pi05
 
-    model = Pi05(PRESETS[preset])
+    model = Pi05(config)
     randomise(model, 7)
-    return {name: tensor.numpy().astype(dtype) for name, tensor in model.state_dict().items()}
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
 def random_stats(dim: int, seed: int) -> NormStats:
     """Statistics of samples that are neither centred nor of unit size."""
     generator = np.random.default_rng(seed)
-    return NormStats.measure(generator.normal(generator.uniform(-1, 1, dim), generator.uniform(0.5, 2, dim), (999, dim)))
+    middle, spread = generator.uniform(-1, 1, dim), generator.uniform(0.5, 2, dim)
+    return NormStats.measure(generator.normal(middle, spread, (999, dim)))
 
 
 @pytest.fixture(scope="session")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> BundleMaker:
-    """make_bundle(preset="pi05-micro", weights=None, path=None, **changes of BundleConfig) -> Bundle, written and opened."""
+    """make_bundle(preset, weights, path, **changes of BundleConfig) -> Bundle: written, verified and opened."""
 
     def make(
         preset: str = "pi05-micro",
@@ -65,7 +66,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> BundleMaker:
         return write_bundle(
             path or tmp_path_factory.mktemp("bundle") / config.name,
             config=config,
-            weights=random_weights(preset) if weights is None else weights,
+            weights=random_weights(config.model) if weights is None else weights,
             tokenizer_json=build_word_tokenizer(WORDS, config.model.vocab_size).to_str(),
             norm_stats={"state": random_stats(config.state_dim, 1), "actions": random_stats(config.action_dim, 2)},
         )

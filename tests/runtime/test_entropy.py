@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def plain_ace(translations: np.ndarray) -> float:
     samples, steps, _ = translations.shape
     bits = 0.0
     for step in range(steps):
-        places = [METRES * sum(translations[n, t] for t in range(step + 1)) for n in range(samples)]
+        places = [METRES * translations[n, : step + 1].sum(axis=0) for n in range(samples)]
         origin = [min(place[axis] for place in places) for axis in range(3)]
         cells = Counter(
             tuple(math.floor((place[axis] - origin[axis]) / CELLS[axis]) for axis in range(3)) for place in places
@@ -30,7 +31,7 @@ def plain_ace(translations: np.ndarray) -> float:
 
 
 def standing_at(places: np.ndarray, steps: int = 5) -> np.ndarray:
-    """Commands [N, steps, 3] that reach the given places [N, 3], in cells from the first, at the first step and stay."""
+    """Commands [N, steps, 3] that go to places [N, 3], counted in cells, in the first step and stay there."""
     translations = np.zeros((len(places), steps, 3))
     translations[:, 0] = places * CELLS / METRES
     return translations
@@ -119,7 +120,7 @@ def test_accel_equals_a_plain_sum(seed: int) -> None:
     length = [math.sqrt(sum(float(x) ** 2 for x in v.ravel())) for v in velocities[:9]]
     bends = [
         math.sqrt(sum((float(x) - float(y)) ** 2 for x, y in zip(b.ravel(), a.ravel(), strict=True)))
-        for a, b in zip(velocities[:8], velocities[1:9], strict=True)
+        for a, b in pairwise(velocities[:9])
     ]
     assert accel(velocities) == pytest.approx(9 * sum(bends) / sum(length))
 

@@ -80,5 +80,5 @@ def test_a_chunk_of_another_width_or_from_the_future_is_refused():
     player = ChunkPlayer(2)
     with pytest.raises(ValueError, match=r"\(10, 3\).*\[horizon, 2\]"):
         player.splice(0, np.zeros((10, 3), np.float32), 0)
-    with pytest.raises(ValueError, match="step 5.*step 4"):
+    with pytest.raises(ValueError, match=r"step 5.*step 4"):
         player.splice(5, chunk(1), 4)

@@ -97,4 +97,5 @@ def test_a_drop_opens_the_gripper_for_its_steps_only() -> None:
     disturbance = Disturbance(dropping, np.random.default_rng(0))
     close = np.array([0, 0, 0, 0, 0, 0, 1], dtype=np.float32)
     opened = [step for step in range(20) if disturbance.apply(step, close)[6] < 0]
-    assert len(opened) == 3 and opened == list(range(opened[0], opened[0] + 3))
+    assert len(opened) == 3
+    assert opened == list(range(opened[0], opened[0] + 3))

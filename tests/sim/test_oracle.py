@@ -87,7 +87,8 @@ def test_a_block_held_over_its_target_does_not_count_as_placed(world: World) -> 
             assert not is_done(task, world)
         if is_done(task, world):
             break
-    assert held > 5 and is_done(task, world)
+    assert held > 5
+    assert is_done(task, world)
 
 
 def test_actions_stay_in_range(world: World) -> None:
@@ -95,5 +96,6 @@ def test_actions_stay_in_range(world: World) -> None:
     oracle = Oracle(TASKS["red_block_in_box"])
     for _ in range(60):
         action = oracle.act(world)
-        assert action.dtype == np.float32 and np.abs(action).max() <= 1.0
+        assert action.dtype == np.float32
+        assert np.abs(action).max() <= 1.0
         world.act(action)

@@ -1,5 +1,8 @@
 """The arm is Franka's: its kinematics and limits against numbers worked out from the published parameters."""
 
+# mujoco's compiled module has no stubs
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import mujoco

@@ -89,11 +89,11 @@ def test_an_episode_that_does_nothing_is_truncated_not_terminated(env: TabletopE
 
 
 def test_an_unknown_task_or_robot_is_named_with_the_known_ones() -> None:
-    with pytest.raises(TaskError, match="'juggle'.*red_block_on_plate"):
+    with pytest.raises(TaskError, match=r"'juggle'.*red_block_on_plate"):
         TabletopEnv("juggle")
-    with pytest.raises(UnknownRobotError, match="'sim:moon'.*sim:tabletop"):
+    with pytest.raises(UnknownRobotError, match=r"'sim:moon'.*sim:tabletop"):
         open_robot("sim:moon")
-    with pytest.raises(UnknownRobotError, match="'moon'.*tabletop"):
+    with pytest.raises(UnknownRobotError, match=r"'moon'.*tabletop"):
         sim_robot("moon")
 
 
@@ -106,7 +106,8 @@ def test_the_robot_says_what_it_shows(robot: TabletopRobot) -> None:
         assert (status.step, status.done, status.success) == (0, False, False)
         assert {name: image.shape[:2] for name, image in observation.images.items()} == spec.cameras
         assert observation.prompt == spec.tasks[task]
-        assert observation.state.shape == (spec.state_dim,) and observation.state.dtype == np.float32
+        assert observation.state.shape == (spec.state_dim,)
+        assert observation.state.dtype == np.float32
         np.testing.assert_array_equal(observation.state, robot.state())
 
 
@@ -122,7 +123,5 @@ def test_act_and_hold_count_steps_until_the_episode_is_over(robot: TabletopRobot
     robot.reset(1, "red_block_in_box")
     assert robot.act(np.zeros(7, dtype=np.float32)).step == 1
     assert robot.hold().step == 2
-    for _ in range(MAX_STEPS - 3):
-        status = robot.hold()
-    assert not status.done
+    assert not any(robot.hold().done for _ in range(MAX_STEPS - 3))
     assert robot.hold().done

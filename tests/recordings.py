@@ -23,8 +23,16 @@ SENTENCES = {
 }
 
 
-def record(root: Path, episodes: int, steps: int = 24, size: int = 48, every: int = 2, hz: float = 20.0) -> list[Path]:
-    """Record successes whose action follows from frame, state and task, and write sentences.json beside them."""
+def record(
+    root: Path,
+    episodes: int,
+    steps: int = 24,
+    size: int = 48,
+    every: int = 2,
+    hz: float = 20.0,
+    outcome: str = "success",
+) -> list[Path]:
+    """Record episodes whose action follows from frame and state, and write sentences.json beside them."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "sentences.json").write_text(json.dumps(SENTENCES))
     paths = []
@@ -59,5 +67,5 @@ def record(root: Path, episodes: int, steps: int = 24, size: int = 48, every: in
                 noise = rng.normal(0, 0.1, 7).astype(np.float32)
                 recorder.step(step, state, action.astype(np.float32) + noise, label=action.astype(np.float32))
                 position = position + 0.2 * action[:3]
-            paths.append(recorder.end("success", None, "sim"))
+            paths.append(recorder.end(outcome, None, "sim"))
     return paths

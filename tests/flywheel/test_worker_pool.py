@@ -1,0 +1,84 @@
+"""WorkerPool: every job once, clear ends, and no process left behind."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import worker_jobs
+from worker_jobs import make_squarer
+
+from flexor.errors import FlexorError
+from flexor.flywheel.worker_pool import WorkerPool
+
+pool = functools.partial(WorkerPool, make_squarer, (1,))
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and was not collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_every_job_is_done_once_and_the_workers_end_with_the_pool():
+    with pool(2, 60.0) as workers:
+        results = list(workers.results([{"number": number} for number in range(9)]))
+    assert sorted(result["square"] for result in results) == [number**2 + 1 for number in range(9)]
+    assert not any(alive(pid) for pid in {result["pid"] for result in results})
+
+
+def test_a_worker_that_is_killed_is_an_error_that_names_its_job():
+    with pool(2, 60.0) as workers, pytest.raises(FlexorError, match=r"exit code -9.*'number': 3"):
+        list(workers.results([{"number": 1}, {"number": 2}, {"number": 3, "die": True}]))
+
+
+def test_a_job_that_hangs_is_an_error_in_time_and_its_worker_is_ended():
+    with pool(1, 3.0) as workers, pytest.raises(FlexorError, match=r"not done with .* after 3 s"):
+        list(workers.results([{"number": 1, "sleep": True}]))
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(FlexorError, match="workers is 0"):
+        pool(0, 1.0)
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "import os, sys, time\n"
+        f"sys.path.append({str(Path(worker_jobs.__file__).parent)!r})\n"
+        "from flexor.flywheel.worker_pool import WorkerPool\n"
+        "from worker_jobs import make_squarer\n"
+        "if __name__ == '__main__':\n"
+        "    with WorkerPool(make_squarer, (1,), 2, 60.0) as workers:\n"
+        "        for result in workers.results([{'number': n} for n in range(20)]):\n"
+        "            print(result['pid'], flush=True)\n"
+        "        print('done', flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pids = set()
+        for line in parent.stdout:
+            if line == "done\n":
+                break
+            pids.add(int(line))
+        assert pids
+        parent.kill()
+        parent.wait(10)
+        wait_until(lambda: not any(alive(pid) for pid in pids))

@@ -1,0 +1,133 @@
+"""Episodes become samples: which, with which actions, and from which cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import CAMERAS, record
+
+from flexor.errors import FlexorError
+from flexor.learner.demonstrations import DemonstrationError, Demonstrations, action_chunks, load_demonstrations
+from flexor.pi05.images import resize_with_pad
+from flexor.runtime.episode import read_episode
+
+
+def load(root: Path, **changes) -> Demonstrations:
+    options = {"cameras": CAMERAS, "image_size": 32, "horizon": 10, **changes}
+    return load_demonstrations(root, **options)
+
+
+def caches(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if "cache" in path.name]
+
+
+def test_past_the_end_the_arm_rests_and_the_gripper_stays_as_it_was():
+    labels = np.arange(21, dtype=np.float32).reshape(3, 7)
+    chunk = action_chunks(labels, np.array([1]), 4)[0]
+    rest = np.array([0, 0, 0, 0, 0, 0, 20], np.float32)
+    np.testing.assert_array_equal(chunk, [labels[1], labels[2], rest, rest])
+
+
+def test_a_sample_is_a_recorded_frame_with_the_experts_actions_not_the_played_ones(tmp_path: Path):
+    file = record(tmp_path, episodes=1, steps=9, every=4)[0]
+    episode, found = read_episode(file), load(tmp_path)
+    assert not np.allclose(episode.labels, episode.actions)
+    np.testing.assert_array_equal(found.states, episode.states[[0, 4, 8]])
+    np.testing.assert_array_equal(found.actions[0], action_chunks(episode.labels, np.array([0]), 10)[0])
+    np.testing.assert_array_equal(found.actions[1, :5], episode.labels[4:])
+    for view, camera in enumerate(CAMERAS):
+        np.testing.assert_array_equal(found.images[1, view], resize_with_pad(episode.frames[camera][4], 32))
+
+
+def test_the_cameras_come_in_the_order_asked_for(recordings: Path, demonstrations: Demonstrations):
+    swapped = load(recordings, cameras=CAMERAS[::-1])
+    np.testing.assert_array_equal(swapped.images[:, ::-1], demonstrations.images)
+
+
+def test_failures_are_not_learned_from(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    record(tmp_path, episodes=1, steps=6, outcome="failure")
+    assert len(set(load(tmp_path).episodes)) == 2
+
+
+def test_an_episode_is_held_out_whole_and_every_task_has_some(tmp_path: Path):
+    record(tmp_path, episodes=24, steps=4)
+    found = load(tmp_path)
+    training, held_out = found.split(0.1)
+    assert set(training) | set(held_out) == set(range(len(found.states)))
+    assert not set(found.episodes[training]) & set(found.episodes[held_out])
+    assert set(found.tasks[held_out]) == set(found.tasks[training]) == {0, 1}
+
+
+def test_what_was_read_once_is_read_from_the_cache(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    read: list[int] = []
+    first = load(tmp_path, on_episode=lambda done, total: read.append(done))
+    again = load(tmp_path, on_episode=lambda done, total: read.append(done))
+    assert read == [1, 2]
+    assert first.digest == again.digest
+    for name in ("images", "states", "actions", "tasks", "episodes"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+
+
+def test_a_new_episode_makes_a_new_cache(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    before = load(tmp_path)
+    record(tmp_path, episodes=1, steps=6)
+    after = load(tmp_path)
+    assert after.digest != before.digest
+    assert len(after.states) == len(before.states) + 3
+
+
+def test_a_reading_that_was_broken_off_leaves_nothing_behind(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(tmp_path, on_episode=stop)
+    assert caches(tmp_path) == []
+
+
+def test_a_camera_that_was_not_recorded_is_named(recordings: Path):
+    with pytest.raises(DemonstrationError, match=r"no frames of \['overhead'\]"):
+        load(recordings, cameras=("agentview", "overhead"))
+
+
+def test_an_empty_folder_says_how_to_record(tmp_path: Path):
+    (tmp_path / "sentences.json").write_text("{}")
+    with pytest.raises(DemonstrationError, match="flexor collect"):
+        load(tmp_path)
+
+
+def test_a_task_without_sentences_is_named(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    (tmp_path / "sentences.json").write_text(json.dumps({"red": {"train": ["a"], "held_out": ["b"]}}))
+    with pytest.raises(DemonstrationError, match="blue"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "does not have the form"),
+        ('{"red": ["a"]}', "does not have the form"),
+        ('{"red": {"train": ["a"], "held_out": []}}', "0 held-out"),
+        ('{"red": {"train": ["a"], "held_out": ["a"]}}', "1 in both"),
+    ],
+)
+def test_sentences_that_cannot_be_used_are_refused(tmp_path: Path, content: str, said: str):
+    (tmp_path / "sentences.json").write_text(content)
+    with pytest.raises(FlexorError, match=said):
+        load(tmp_path)
+
+
+def test_recordings_at_two_control_rates_are_refused(tmp_path: Path):
+    record(tmp_path, episodes=1, steps=4)
+    record(tmp_path, episodes=1, steps=4, hz=10.0)
+    with pytest.raises(DemonstrationError, match=r"10\.0, 20\.0"):
+        load(tmp_path)
