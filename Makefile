@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick format format-check type layers build bench check-python check-system
+.PHONY: help demo nano test test-quick format format-check type layers build bench check-python check-system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -47,6 +47,11 @@ build: $(DEV_STAMP) ## sdist, wheel from it, clean install, smoke test outside t
 	"$$outside/venv/bin/python" -m pip install -q -c constraints.txt "$$wheel[torch,sim]"; \
 	cp tests/smoke.py "$$outside/smoke.py"; \
 	cd "$$outside" && venv/bin/python -I smoke.py
+
+nano: check-system $(RUN_STAMP) ## make the shipped policy again: record, train (about an hour on two cores), measure
+	$(BIN)/flexor collect --out data/tabletop --episodes 2000 --workers 2
+	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 50 --threads 1
+	$(BIN)/flexor eval runs/pi05-nano --episodes 200 --seed 5000 --workers 2 --json runs/pi05-nano.eval.json
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine
 	$(BIN)/flexor bench latency pi05-nano

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.runtime.client import PolicyClient, Reply
 from flexor.runtime.observation import ActionChunk, Observation, Provenance
 from flexor.runtime.preprocessor import BadObservation
 
@@ -33,6 +34,10 @@ class FakePolicy:
         self.entered = threading.Semaphore(0)
         self.seen: list[str] = []
         self.surprised: list[int] = []
+
+    def await_infer(self) -> None:
+        """Return when one more infer has begun."""
+        assert self.entered.acquire(timeout=GATE_TIMEOUT_S)
 
     def describe(self) -> dict[str, Any]:
         return {"bundle": "fake", "hash": "0" * 64, "cameras": ["base", "wrist"], "horizon": HORIZON, "hz": 20.0}
@@ -77,6 +82,13 @@ def observation(value: float = 0.0, prompt: str = "put the cube on the plate", s
     state = np.zeros(8, np.float32)
     state[0] = value
     return Observation(images, state, prompt)
+
+
+def next_reply(client: PolicyClient) -> Reply:
+    """The next reply to any request of `client`, which must come."""
+    reply = client.poll(GATE_TIMEOUT_S)
+    assert reply is not None
+    return reply
 
 
 def main(address: str) -> None:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from flexor.flywheel.worker_pool import Job, Result
+from flexor.runtime.worker_pool import Job, Result
 
 
 def make_squarer(offset: int) -> Callable[[Job], Result]:

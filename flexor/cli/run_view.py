@@ -13,7 +13,7 @@ from flexor.errors import FlexorError
 from flexor.runtime.control_loop import Live
 from flexor.runtime.run_report import EpisodeResult, RunReport
 
-COLUMNS = ("episode", "task", "outcome", "steps", "holds", "entropy, bits", "chunk, ms")
+COLUMNS = ("#", "task", "outcome", "steps", "holds", "entropy bits", "chunk ms")
 
 
 class RunView:

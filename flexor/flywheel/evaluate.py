@@ -11,7 +11,7 @@ import numpy as np
 
 from flexor.errors import FlexorError
 from flexor.flywheel.lockstep import Lockstep
-from flexor.flywheel.worker_pool import Job, Result, WorkerPool
+from flexor.runtime.worker_pool import Job, Result, WorkerPool
 from flexor.runtime.engine_thread import ServedPolicy
 from flexor.runtime.metrics import wilson
 from flexor.runtime.recorder import EpisodeRecorder

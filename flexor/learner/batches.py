@@ -116,8 +116,18 @@ class Batches:
     def _batch(self, images: Tensor, tokens: NDArray, mask: NDArray, rows: NDArray[np.int64], seed: int) -> Batch:
         generator = torch.Generator(self._device)
         generator.manual_seed(seed)
-        arrays = (tokens, mask, self._actions[rows], self._places[rows], self._known[rows])
-        return Batch(images, *(torch.from_numpy(array).to(self._device) for array in arrays), generator)
+        def put(array: NDArray) -> Tensor:
+            return torch.from_numpy(array).to(self._device)
+
+        return Batch(
+            images=images,
+            tokens=put(tokens),
+            token_mask=put(mask),
+            actions=put(self._actions[rows]),
+            places=put(self._places[rows]),
+            known=put(self._known[rows]),
+            generator=generator,
+        )
 
 
 def all_sentences(demonstrations: Demonstrations) -> list[str]:

@@ -191,8 +191,9 @@ class Pi05(nn.Module):
         """
         if steps < 1:
             raise ValueError(f"flow steps are {steps}; expected at least 1")
-        if noise.ndim != 3 or noise.shape[2] != self.config.action_dim:
-            raise ValueError(f"noise has shape {list(noise.shape)}; expected [N, H, {self.config.action_dim}]")
+        horizon, channels = self.config.horizon, self.config.action_dim
+        if noise.ndim != 3 or noise.shape[1:] != (horizon, channels):
+            raise ValueError(f"noise has shape {list(noise.shape)}; expected [N, {horizon}, {channels}]")
         if action_prefix is None:
             return 0
         if action_prefix.ndim != 2 or action_prefix.shape[1] != noise.shape[2] or len(action_prefix) >= noise.shape[1]:

@@ -78,7 +78,7 @@ def time_replies(policy: Policy, image_size: int, n: int, slack_entropy: bool, p
     """
     with tempfile.TemporaryDirectory(prefix="flexor-") as folder:
         address = f"ipc://{Path(folder) / 'policy.sock'}"
-        with PolicyServer(policy, address, ServerSettings(slack_entropy=slack_entropy)) as server:
+        with PolicyServer(policy, address, ServerSettings(entropy="slack" if slack_entropy else "never")) as server:
             server.wait_ready(READY_TIMEOUT_S)
             config = policy.bundle.config
             times = ask_from_another_process(address, config.cameras, config.state_dim, image_size, n, period_s)

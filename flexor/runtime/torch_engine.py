@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve busy neighbours; read once, by torch
 
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from flexor.pi05.model import Pi05
 from flexor.pi05.prefix import Prefix
+from flexor.pi05.program import Program, ProgramPrefix
 from flexor.runtime.bundle import Bundle
 from flexor.runtime.bundle_config import BundleError
 from flexor.runtime.engine import EngineError
-from flexor.runtime.torch_sampler import TorchSampler
 
 PRECISIONS: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -50,22 +51,22 @@ class TorchEngine:
         self.provider = str(self._device)
         self._dtype = PRECISIONS[precision]
         self._use_threads()
-        self._model = _load(bundle, self._dtype).to(self._device)
-        self._sampler = TorchSampler(self._model, flow_steps)
+        model = _load(bundle, self._dtype).to(self._device)
+        prepared = precision == "fp32" and model.config.prefix.kv_heads == 1  # what a Program can compute
+        self._program = Program(model, flow_steps) if prepared else _PlainProgram(model, flow_steps)
 
-    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Prefix:
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> ProgramPrefix | Prefix:
         """See Engine."""
         self._use_threads()
-        with torch.inference_mode():
-            return self._model.encode(self._put(images).to(self._dtype)[None], self._put(tokens)[None])
+        return self._program.encode(self._put(images).to(self._dtype), self._put(tokens))
 
     def denoise(
-        self, prefix: Prefix, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
+        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See Engine."""
         self._use_threads()
         clamp = None if action_prefix is None else self._put(action_prefix)
-        actions, velocities = self._sampler.sample(prefix, self._put(noise), clamp)
+        actions, velocities = self._program.denoise(prefix, self._put(noise), clamp)
         return actions.cpu().numpy(), velocities.cpu().numpy()
 
     def _put(self, array: NDArray[np.generic]) -> Tensor:
@@ -75,6 +76,21 @@ class TorchEngine:
         # The count belongs to the process and to the calling thread, not to the engine: it is set again when it moved.
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
+
+
+class _PlainProgram:
+    """The model itself behind the calls of a Program: any precision, any number of key heads."""
+
+    def __init__(self, model: Pi05, steps: int) -> None:
+        self._model, self._steps = model, steps
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor, tokens: Tensor) -> Prefix:
+        return self._model.encode(images[None], tokens[None])
+
+    @torch.inference_mode()
+    def denoise(self, prefix: Prefix, noise: Tensor, action_prefix: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._model.denoise(prefix, noise, self._steps, action_prefix)
 
 
 def _load(bundle: Bundle, dtype: torch.dtype) -> Pi05:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flexor.runtime.episode_schema import EpisodeMeta
 from flexor.runtime.index import EpisodeIndex
 from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.worker_pool import Job, Result, WorkerPool
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.oracle import Oracle
 from flexor.sim.robots import TabletopRobot
@@ -22,7 +21,7 @@ from flexor.sim.sentences import all_splits
 from flexor.sim.tasks import TASKS
 
 SENTENCES_FILE = "sentences.json"
-SEEDS_A_JOB = 10
+EPISODE_LIMIT_S = 300.0
 
 
 class CollectSettings(BaseModel):
@@ -71,23 +70,20 @@ def collect(
     (out / SENTENCES_FILE).write_text(json.dumps(all_splits(), indent=1) + "\n")
     recorded = {int(row.seed) for row in EpisodeIndex(out).episodes()}
     missing = [s for s in range(seed, seed + episodes) if s not in recorded]
-    jobs = [missing[i : i + SEEDS_A_JOB] for i in range(0, len(missing), SEEDS_A_JOB)]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_record_seeds, out, job, settings) for job in jobs]):
-            for demonstration in done.result():
-                told(demonstration, len(missing))
+    with WorkerPool(_worker, (out, settings), workers, EPISODE_LIMIT_S) as pool:
+        for row in pool.results([{"seed": s} for s in missing]):
+            told(Demonstration(**row), len(missing))
 
 
-_robots: dict[int, TabletopRobot] = {}
-"""The robot of this worker process by image size: made once, because a second OpenGL context may draw garbage."""
+def _worker(out: Path, settings: CollectSettings) -> Callable[[Job], Result]:
+    """In a worker: one robot, and so one OpenGL context, for all its episodes."""
+    robot = TabletopRobot(settings.image_size)
 
+    def record(job: Job) -> Result:
+        with EpisodeRecorder(out, images=settings.images) as recorder:
+            return asdict(record_demonstration(robot, recorder, job["seed"], settings))
 
-def _record_seeds(out: Path, seeds: list[int], settings: CollectSettings) -> list[Demonstration]:
-    if settings.image_size not in _robots:
-        _robots[settings.image_size] = TabletopRobot(settings.image_size)
-    robot = _robots[settings.image_size]
-    with EpisodeRecorder(out, images=settings.images) as recorder:
-        return [record_demonstration(robot, recorder, seed, settings) for seed in seeds]
+    return record
 
 
 def record_demonstration(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flexor.runtime.metrics import wilson
+from flexor.runtime.worker_pool import Job, Result, WorkerPool
 from flexor.sim.oracle import Oracle
 from flexor.sim.scenes import SCENES
 from flexor.sim.tabletop import MAX_STEPS, find_task
 from flexor.sim.tasks import is_done
 from flexor.sim.world import World
 
-TRIALS_A_JOB = 5
+TRIAL_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,12 @@ def try_oracle(
     """
     for task in tasks:
         find_task(task)
-    plan = [(tasks[i % len(tasks)], seed + i) for i in range(episodes)]
-    jobs = [plan[i : i + TRIALS_A_JOB] for i in range(0, len(plan), TRIALS_A_JOB)]
+    jobs: list[Job] = [{"name": tasks[i % len(tasks)], "seed": seed + i} for i in range(episodes)]
     trials: list[Trial] = []
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_attempt, job) for job in jobs]):
-            for trial in done.result():
-                trials.append(trial)
-                told(trial)
+    with WorkerPool(_worker, (), workers, TRIAL_LIMIT_S) as pool:
+        for row in pool.results(jobs):
+            trials.append(Trial(**row))
+            told(trials[-1])
     return sorted(trials, key=lambda trial: trial.seed)
 
 
@@ -62,8 +59,8 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _attempt(job: list[tuple[str, int]]) -> list[Trial]:
-    return [attempt(name, seed) for name, seed in job]
+def _worker() -> Callable[[Job], Result]:
+    return lambda job: asdict(attempt(job["name"], job["seed"]))
 
 
 def attempt(name: str, seed: int) -> Trial:

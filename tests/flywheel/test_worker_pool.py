@@ -14,7 +14,7 @@ import worker_jobs
 from worker_jobs import make_squarer
 
 from flexor.errors import FlexorError
-from flexor.flywheel.worker_pool import WorkerPool
+from flexor.runtime.worker_pool import WorkerPool
 
 pool = functools.partial(WorkerPool, make_squarer, (1,))
 
@@ -61,7 +61,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
     program.write_text(
         "import os, sys, time\n"
         f"sys.path.append({str(Path(worker_jobs.__file__).parent)!r})\n"
-        "from flexor.flywheel.worker_pool import WorkerPool\n"
+        "from flexor.runtime.worker_pool import WorkerPool\n"
         "from worker_jobs import make_squarer\n"
         "if __name__ == '__main__':\n"
         "    with WorkerPool(make_squarer, (1,), 2, 60.0) as workers:\n"

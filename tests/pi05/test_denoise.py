@@ -111,8 +111,11 @@ def test_wrong_requests_are_refused_by_name(micro: Pi05, inputs: Draw) -> None:
         micro.denoise(two, noise, 10)
     with pytest.raises(ValueError, match="flow steps are 0"):
         micro.denoise(one, noise, 0)
-    with pytest.raises(ValueError, match=r"noise has shape \[1, 10, 6\]"):
-        micro.denoise(one, noise[..., :6], 10)
+    for wrong in (noise[..., :6], noise[:, :9], noise[0]):
+        with pytest.raises(ValueError, match=r"noise has shape .*; expected \[N, 10, 7\]"):
+            micro.denoise(one, wrong, 10)
+        with pytest.raises(ValueError, match=r"noise has shape .*; expected \[N, 10, 7\]"):
+            program.denoise(encoded, wrong)
     for wrong in (torch.zeros(10, 7), torch.zeros(2, 6), torch.zeros(7)):
         with pytest.raises(ValueError, match=r"action_prefix has shape .*; expected \[d, 7\] with d below 10"):
             micro.denoise(one, noise, 10, wrong)

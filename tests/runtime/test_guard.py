@@ -41,6 +41,7 @@ def kinds(events) -> list[str]:
 def test_a_good_action_passes_unchanged_and_without_events():
     wanted = action(_0=0.5, _2=-0.25, _6=1.0)
     safe, events = Guard(SPEC).check(wanted, state())
+    assert safe is not None
     assert np.array_equal(safe, wanted)
     assert events == []
 

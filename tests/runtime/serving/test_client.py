@@ -100,8 +100,7 @@ def test_polling_without_a_reply_returns_nothing(policy: FakePolicy, start: Star
 def test_a_reply_that_comes_after_its_time_answers_nothing(policy: FakePolicy, start: Start, connect: Connect) -> None:
     policy.gate.clear()
     start(policy)
-    client = connect(timeout_s=0.2)
-    client.hello()
+    client = connect(timeout_s=2.0, greet=True)
     asked = client.ask(observation(), step=3)
     reply = client.poll(20.0)
     assert reply is not None
@@ -127,7 +126,7 @@ def test_a_killed_and_restarted_server_is_found_again_and_the_pending_request_ti
     spawn: Spawn, connect: Connect
 ) -> None:
     first = spawn("--held")
-    client = connect(timeout_s=3.0)
+    client = connect(timeout_s=5.0)
     before = client.wait_ready(20.0)["server"]
     client.begin_episode("stack")
     pending = client.ask(observation(), step=8)

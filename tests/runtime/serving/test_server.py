@@ -14,29 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from fake_policy import FakePolicy, observation
+from fake_policy import FakePolicy, next_reply, observation
 
 from flexor.runtime.address import AddressError
 from flexor.runtime.channel import ServerRefused
-from flexor.runtime.client import PolicyClient, Reply
+from flexor.runtime.client import PolicyClient
 from flexor.runtime.control import ServerControl
-from flexor.runtime.events import EventReader
 from flexor.runtime.server import PolicyServer, ServerError
 
 Start = Callable[..., PolicyServer]
 Connect = Callable[..., PolicyClient]
 TIMEOUT_S = 20.0
-
-
-def poll(client: PolicyClient) -> Reply:
-    reply = client.poll(TIMEOUT_S)
-    assert reply is not None
-    return reply
-
-
-def entered(policy: FakePolicy) -> None:
-    """Wait until the engine thread is inside infer."""
-    assert policy.entered.acquire(timeout=TIMEOUT_S)
 
 
 def test_a_server_needs_no_torch() -> None:
@@ -104,13 +92,13 @@ def test_a_newer_observation_supersedes_the_waiting_one(policy: FakePolicy, star
     start(policy)
     client = connect(greet=True)
     running = client.ask(observation(prompt="running"), step=0)
-    entered(policy)
+    policy.await_infer()
     waiting = client.ask(observation(prompt="waiting"), step=5)
     newest = client.ask(observation(prompt="newest"), step=10)
-    first = poll(client)
+    first = next_reply(client)
     assert (first.id, first.type, first.step) == (waiting, "superseded", 5)
     policy.gate.set()
-    assert [(poll(client).id, kind) for kind in ("chunk", "chunk")] == [(running, "chunk"), (newest, "chunk")]
+    assert [(next_reply(client).id, kind) for kind in ("chunk", "chunk")] == [(running, "chunk"), (newest, "chunk")]
     assert policy.seen == ["running", "newest"]
 
 
@@ -121,13 +109,13 @@ def test_a_request_that_waited_too_long_expires_while_the_engine_works(
     start(policy)
     held, late = connect(greet=True), connect(greet=True)
     held.ask(observation(prompt="running"), step=0)
-    entered(policy)
+    policy.await_infer()
     asked = late.ask(observation(prompt="late"), step=1, budget_ms=20.0)
-    reply = poll(late)
+    reply = next_reply(late)
     assert (reply.id, reply.type) == (asked, "expired")
     assert "budget of 20 ms" in reply.message
     policy.gate.set()
-    assert poll(held).type == "chunk"
+    assert next_reply(held).type == "chunk"
     assert policy.seen == ["running"]
 
 
@@ -136,14 +124,14 @@ def test_more_waiting_sessions_than_allowed_are_told_busy(policy: FakePolicy, st
     start(policy, max_waiting=1)
     running, waiting, refused = connect(greet=True), connect(greet=True), connect(greet=True)
     running.ask(observation(), step=0)
-    entered(policy)
+    policy.await_infer()
     waiting.ask(observation(), step=0)
     waiting.hello()  # its observation has arrived by now
     refused.ask(observation(), step=0)
-    assert poll(refused).type == "busy"
+    assert next_reply(refused).type == "busy"
     policy.gate.set()
-    assert poll(running).type == "chunk"
-    assert poll(waiting).type == "chunk"
+    assert next_reply(running).type == "chunk"
+    assert next_reply(waiting).type == "chunk"
 
 
 def test_a_flood_of_sessions_gets_exactly_one_reply_each_time(
@@ -182,79 +170,6 @@ def test_a_flood_of_sessions_gets_exactly_one_reply_each_time(
     assert sum(stats["received"].values()) == sum(stats["replies"].values())
     assert stats["undeliverable"] == 0
     assert stats["replies"]["chunk"] == kinds["chunk"]
-
-
-def test_slack_scores_ride_in_the_next_reply_of_the_session(
-    policy: FakePolicy, start: Start, connect: Connect, address: str, context: zmq.Context[Any]
-) -> None:
-    with EventReader(address, ("score",), context) as events:
-        start(policy)
-        mine, other = connect(), connect()
-        listening(events, mine, policy)
-        mine.ask(observation(), step=40, noise_seed=3)
-        first = poll(mine)
-        assert first.scored_step is None or first.scored_step < 40
-        assert first.chunk is not None
-        event = events.poll(TIMEOUT_S)
-        while event is not None and event.fields["step"] != 40:
-            event = events.poll(TIMEOUT_S)
-        assert event is not None
-        assert event.fields["scores"] == {"ace_bits": 1.5, "gauss_nats": 3.0}
-        other.ask(observation(), step=1)
-        assert poll(other).scored_step is None
-        mine.ask(observation(), step=45)
-        second = poll(mine)
-        assert second.scored_step == 40
-        assert second.chunk is not None
-        assert second.chunk.scores == {"accel": 0.25, "ace_bits": 1.5, "gauss_nats": 3.0}
-
-
-def listening(events: EventReader, client: PolicyClient, policy: FakePolicy) -> None:
-    """Return when the subscription has reached the server: ask until an event comes."""
-    for step in range(200):
-        client.infer(observation(), step=step % 40)
-        if events.poll(0.1) is not None:
-            while events.poll(0.1) is not None:
-                pass
-            return
-    raise AssertionError("no event ever came")
-
-
-def test_no_score_is_computed_while_a_request_waits(policy: FakePolicy, start: Start, connect: Connect) -> None:
-    policy.gate.clear()
-    server = start(policy)
-    first, second = connect(greet=True), connect(greet=True)
-    first.ask(observation(), step=0, noise_seed=1)
-    entered(policy)
-    second.ask(observation(), step=0, noise_seed=2)
-    second.hello()  # its observation waits by now
-    policy.gate.set()
-    assert poll(first).type == "chunk"
-    assert poll(second).type == "chunk"
-    server.stop()
-    assert policy.surprised == [2]
-
-
-def test_entropy_can_be_switched_off(policy: FakePolicy, start: Start, connect: Connect) -> None:
-    server = start(policy, entropy="never")
-    connect().infer(observation())
-    server.stop()
-    assert policy.surprised == []
-
-
-def test_a_chunk_that_cannot_be_scored_is_announced_and_the_server_lives(
-    policy: FakePolicy, start: Start, connect: Connect, address: str, context: zmq.Context[Any]
-) -> None:
-    with EventReader(address, ("score", "unscored"), context) as events:
-        start(policy)
-        client = connect()
-        listening(events, client, policy)
-        assert client.infer(observation(prompt="unscorable"), step=77).actions.shape == (10, 7)
-        event = events.poll(TIMEOUT_S)
-        assert event is not None
-        assert (event.type, event.fields["step"]) == ("unscored", 77)
-        assert "no samples" in event.fields["message"]
-        assert client.infer(observation()).actions.shape == (10, 7)
 
 
 def test_episodes_are_counted_by_their_outcome(
@@ -304,15 +219,15 @@ def test_stopping_answers_what_runs_and_what_waits(policy: FakePolicy, start: St
     server = start(policy)
     running, waiting = connect(greet=True), connect(greet=True)
     running.ask(observation(), step=0)
-    entered(policy)
+    policy.await_infer()
     waiting.ask(observation(), step=0)
     waiting.hello()  # its observation waits by now
     stopping = threading.Thread(target=server.stop)
     stopping.start()
-    reply = poll(waiting)
+    reply = next_reply(waiting)
     assert (reply.type, reply.code) == ("error", "stopping")
     policy.gate.set()
-    assert poll(running).type == "chunk"
+    assert next_reply(running).type == "chunk"
     stopping.join(TIMEOUT_S)
     assert not stopping.is_alive()
 
@@ -323,7 +238,7 @@ def test_a_chunk_that_never_ends_does_not_keep_the_files(
     policy.gate.clear()
     server = start(policy, stop_timeout_s=0.2)
     connect(greet=True).ask(observation(), step=0)
-    entered(policy)
+    policy.await_infer()
     with pytest.raises(ServerError, match="did not stop"):
         server.stop()
     assert not (folder / "policy.control.sock.lock").exists()

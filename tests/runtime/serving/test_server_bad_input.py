@@ -179,7 +179,7 @@ def test_a_client_that_is_gone_costs_only_its_own_reply(policy: FakePolicy, star
     server = start(policy)
     gone = connect(greet=True)
     gone.ask(observation(), step=0)
-    assert policy.entered.acquire(timeout=20.0)
+    policy.await_infer()
     gone.close()
     policy.gate.set()
     assert connect().infer(observation()).actions.shape == (10, 7)
