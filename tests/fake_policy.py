@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.runtime.client import PolicyClient, Reply
+from flexor.runtime.inference.preprocessor import BadObservation
 from flexor.runtime.observation import ActionChunk, Observation, Provenance
-from flexor.runtime.preprocessor import BadObservation
+from flexor.runtime.serving.client import PolicyClient, Reply
 
 HORIZON, ACTION_DIM = 10, 7
 GATE_TIMEOUT_S = 30.0
@@ -93,7 +93,7 @@ def next_reply(client: PolicyClient) -> Reply:
 
 def main(address: str) -> None:
     """Serve until SIGTERM, and say so when ready."""
-    from flexor.runtime.server import PolicyServer
+    from flexor.runtime.serving.server import PolicyServer
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())

@@ -7,7 +7,7 @@ import sys
 
 from point_world import PointPolicy
 
-from flexor.runtime.server import PolicyServer
+from flexor.runtime.serving.server import PolicyServer
 
 
 def main(address: str, delay_s: float) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flexor.runtime.episode_schema import EpisodeMeta
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SENTENCES = {

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 import flexor
-from flexor.runtime.bundle import Bundle, shipped_bundles
-from flexor.runtime.client import PolicyClient
+from flexor.runtime.inference.bundle import Bundle, shipped_bundles
 from flexor.runtime.observation import Observation
+from flexor.runtime.serving.client import PolicyClient
 
 COMMAND = [str(Path(sys.executable).with_name("flexor"))]
 

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 from flexor.learner.settings import PretrainSettings
-from flexor.runtime.daemon import DaemonSettings
-from flexor.runtime.server_settings import ServerSettings
+from flexor.runtime.driving.daemon import DaemonSettings
+from flexor.runtime.serving.server_settings import ServerSettings
 from flexor.settings import known_keys, load_settings
 from flexor.sim.collect import CollectSettings
 

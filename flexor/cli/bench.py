@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from flexor.runtime.latency import CallTimes, ReplyTimes
+    from flexor.runtime.timing.latency import CallTimes, ReplyTimes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 ROUNDS = 3  # of replies with the slack entropy on and off in turn, so that a drift of the machine meets both
@@ -49,12 +49,12 @@ def latency(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from flexor.cli.report import progress_console, write_json
-    from flexor.runtime.bundle import Bundle
-    from flexor.runtime.busy_processes import BusyProcesses
-    from flexor.runtime.engine import open_engine
-    from flexor.runtime.latency import ReplyTimes, time_calls, time_replies
-    from flexor.runtime.policy import Policy
-    from flexor.runtime.reply_timer import synthetic_observations
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.inference.engine import open_engine
+    from flexor.runtime.inference.policy import Policy
+    from flexor.runtime.timing.busy_processes import BusyProcesses
+    from flexor.runtime.timing.latency import ReplyTimes, time_calls, time_replies
+    from flexor.runtime.timing.reply_timer import synthetic_observations
 
     load = os.getloadavg()[0]
     opened = Bundle.open(bundle)
@@ -88,7 +88,7 @@ def latency(
 
 
 def _result(alone: CallTimes, beside: CallTimes | None, busy: int, replies: dict[bool, ReplyTimes]) -> dict[str, Any]:
-    from flexor.runtime.latency import Percentiles
+    from flexor.runtime.timing.latency import Percentiles
 
     def summary(times: CallTimes) -> dict[str, Any]:
         return {"engine": Percentiles.of(times.engine).to_dict(), "policy": Percentiles.of(times.policy).to_dict()}

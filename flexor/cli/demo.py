@@ -27,8 +27,8 @@ def demo(
     from flexor.cli.report import console, table, write_json
     from flexor.cli.run_view import RunView, refuse_aborted, summary, write_run_gif
     from flexor.flywheel.demo import run_demo
-    from flexor.runtime.run_report import RunReport
-    from flexor.runtime.stop_signal import StopSignal
+    from flexor.runtime.driving.run_report import RunReport
+    from flexor.runtime.driving.stop_signal import StopSignal
 
     report = RunReport()
     console.print(f"starting the policy server of {bundle}")

@@ -19,8 +19,8 @@ import typer
 
 from flexor.cli.report import console, progress_console, table, write_json
 from flexor.errors import FlexorError
-from flexor.runtime.bundle import Bundle, shipped_bundles
 from flexor.runtime.environment import cpu_model, gpu_name, package_version
+from flexor.runtime.inference.bundle import Bundle, shipped_bundles
 from flexor.runtime.system_libraries import apt_line, missing_libraries
 
 EXTRAS = ("torch", "sim")

@@ -23,8 +23,8 @@ def list_(
 ) -> None:
     """List the episodes of a folder, oldest first."""
     from flexor.cli.report import table, write_json
-    from flexor.runtime.episode_schema import EpisodeError
-    from flexor.runtime.index import EpisodeIndex
+    from flexor.runtime.episodes.episode_schema import EpisodeError
+    from flexor.runtime.episodes.index import EpisodeIndex
 
     index = EpisodeIndex(root)
     if not index.path.exists():
@@ -50,10 +50,10 @@ def show(
 ) -> None:
     """Tell what one episode holds."""
     from flexor.cli.report import table, write_json
-    from flexor.runtime.episode import read_episode
-    from flexor.runtime.episode_files import newest_file
-    from flexor.runtime.gif import write_gif
-    from flexor.runtime.index import row_of
+    from flexor.runtime.episodes.episode import read_episode
+    from flexor.runtime.episodes.episode_files import newest_file
+    from flexor.runtime.episodes.gif import write_gif
+    from flexor.runtime.episodes.index import row_of
 
     file = newest_file(path) if path.is_dir() else path
     episode = read_episode(file)
@@ -81,9 +81,9 @@ def verify(
 ) -> None:
     """Check every byte of the episodes, and the index against the files; exit with 3 when something is wrong."""
     from flexor.cli.report import console, progress_console, table, write_json
-    from flexor.runtime.episode_check import Problem, RootCheck, check_file, check_root
-    from flexor.runtime.episode_check import repair as mend
-    from flexor.runtime.episode_schema import EpisodeError
+    from flexor.runtime.episodes.episode_check import Problem, RootCheck, check_file, check_root
+    from flexor.runtime.episodes.episode_check import repair as mend
+    from flexor.runtime.episodes.episode_schema import EpisodeError
 
     if path.is_dir():
         with progress_console.status("checking") as status:

@@ -30,9 +30,9 @@ def run(
     from flexor.cli.report import console, table, write_json
     from flexor.cli.run_view import RunView, refuse_aborted, summary, write_run_gif
     from flexor.flywheel.drive import drive
-    from flexor.runtime.daemon import DaemonSettings
-    from flexor.runtime.run_report import RunReport
-    from flexor.runtime.stop_signal import StopSignal
+    from flexor.runtime.driving.daemon import DaemonSettings
+    from flexor.runtime.driving.run_report import RunReport
+    from flexor.runtime.driving.stop_signal import StopSignal
     from flexor.settings import load_settings
 
     settings = load_settings(DaemonSettings, config, overrides or [])

@@ -10,8 +10,8 @@ from rich.live import Live as LiveDisplay
 from rich.table import Table
 
 from flexor.errors import FlexorError
-from flexor.runtime.control_loop import Live
-from flexor.runtime.run_report import EpisodeResult, RunReport
+from flexor.runtime.driving.control_loop import Live
+from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 
 COLUMNS = ("#", "task", "outcome", "steps", "holds", "entropy bits", "chunk ms")
 
@@ -94,8 +94,8 @@ def write_run_gif(report: RunReport, path: Path) -> None:
     Raises:
         FlexorError: no episode was recorded.
     """
-    from flexor.runtime.episode import read_episode
-    from flexor.runtime.gif import write_gif
+    from flexor.runtime.episodes.episode import read_episode
+    from flexor.runtime.episodes.gif import write_gif
 
     results = [result for result in report.results if result.outcome == "success"] or report.results
     if not results:

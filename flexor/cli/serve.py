@@ -42,12 +42,12 @@ def serve(
     """
     # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from flexor.runtime.address import Addresses, Claim
-    from flexor.runtime.bundle import Bundle
-    from flexor.runtime.engine import open_engine
-    from flexor.runtime.policy import Policy
-    from flexor.runtime.server import PolicyServer
-    from flexor.runtime.server_settings import ServerSettings
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.inference.engine import open_engine
+    from flexor.runtime.inference.policy import Policy
+    from flexor.runtime.serving.address import Addresses, Claim
+    from flexor.runtime.serving.server import PolicyServer
+    from flexor.runtime.serving.server_settings import ServerSettings
     from flexor.settings import load_settings
 
     given = {"bind": bind, "engine.name": engine, "engine.precision": precision, "engine.threads": threads}

@@ -9,9 +9,9 @@ from typing import Any
 from flexor.errors import FlexorError
 from flexor.flywheel.drive import drive
 from flexor.flywheel.server_process import ServerProcess
-from flexor.runtime.control_loop import Live
-from flexor.runtime.daemon import DaemonSettings, ServerGone
-from flexor.runtime.run_report import RunReport
+from flexor.runtime.driving.control_loop import Live
+from flexor.runtime.driving.daemon import DaemonSettings, ServerGone
+from flexor.runtime.driving.run_report import RunReport
 
 ROBOT = "sim:tabletop"
 START_LIMIT_S = 180.0  # a cold start reads torch from disk, on a machine that may be busy

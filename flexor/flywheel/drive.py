@@ -7,12 +7,12 @@ from pathlib import Path
 
 from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import open_simulation
-from flexor.runtime.client import PolicyClient
-from flexor.runtime.control_loop import Live
-from flexor.runtime.daemon import Daemon, DaemonSettings
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.driving.control_loop import Live
+from flexor.runtime.driving.daemon import Daemon, DaemonSettings
+from flexor.runtime.driving.run_report import RunReport
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.robot import Robot
-from flexor.runtime.run_report import RunReport
+from flexor.runtime.serving.client import PolicyClient
 
 
 def drive(

@@ -11,20 +11,20 @@ import numpy as np
 
 from flexor.errors import FlexorError
 from flexor.flywheel.lockstep import Lockstep
-from flexor.runtime.worker_pool import Job, Result, WorkerPool
-from flexor.runtime.engine_thread import ServedPolicy
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.metrics import wilson
-from flexor.runtime.recorder import EpisodeRecorder
 from flexor.runtime.robot import Robot
+from flexor.runtime.serving.engine_thread import ServedPolicy
+from flexor.runtime.worker_pool import Job, Result, WorkerPool
 
 EPISODE_TIMEOUT_S = 900.0
 
 
 def open_policy(bundle: str) -> ServedPolicy:
     """The bundle in a torch engine with one thread, float32, on the CPU."""
-    from flexor.runtime.bundle import Bundle
-    from flexor.runtime.engine import open_engine
-    from flexor.runtime.policy import Policy
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.inference.engine import open_engine
+    from flexor.runtime.inference.policy import Policy
 
     opened = Bundle.open(bundle)
     return Policy(opened, open_engine(opened, engine="torch", precision="fp32", threads=1))

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
-from flexor.runtime.engine_thread import ServedPolicy
-from flexor.runtime.episode_schema import EpisodeMeta
-from flexor.runtime.guard import Guard
-from flexor.runtime.handshake import check_fit
+from flexor.runtime.driving.guard import Guard
+from flexor.runtime.driving.handshake import check_fit
+from flexor.runtime.driving.player import ChunkPlayer
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.observation import ActionChunk, Observation
-from flexor.runtime.player import ChunkPlayer
-from flexor.runtime.recorder import EpisodeRecorder
 from flexor.runtime.robot import Robot
+from flexor.runtime.serving.engine_thread import ServedPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ class Batches:
     def _batch(self, images: Tensor, tokens: NDArray, mask: NDArray, rows: NDArray[np.int64], seed: int) -> Batch:
         generator = torch.Generator(self._device)
         generator.manual_seed(seed)
+
         def put(array: NDArray) -> Tensor:
             return torch.from_numpy(array).to(self._device)
 

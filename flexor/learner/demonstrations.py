@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flexor.errors import FlexorError
 from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
-from flexor.runtime.episode import Episode, read_episode
+from flexor.runtime.episodes.episode import Episode, read_episode
 
 CACHE_VERSION = 1
 

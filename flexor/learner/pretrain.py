@@ -14,10 +14,10 @@ from flexor.learner.demonstrations import Demonstrations, load_demonstrations
 from flexor.learner.settings import PretrainSettings
 from flexor.learner.trainer import Standing, Trainer
 from flexor.pi05.config import PRESETS
-from flexor.runtime.action_space import FRANKA_DELTA_ACTIONS
-from flexor.runtime.bundle import BUNDLE_JSON
-from flexor.runtime.bundle_config import BundleConfig
-from flexor.runtime.bundle_writer import write_bundle
+from flexor.runtime.inference.action_space import FRANKA_DELTA_ACTIONS
+from flexor.runtime.inference.bundle import BUNDLE_JSON
+from flexor.runtime.inference.bundle_config import BundleConfig
+from flexor.runtime.inference.bundle_writer import write_bundle
 
 
 @dataclass(frozen=True, slots=True)

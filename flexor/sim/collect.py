@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from flexor.runtime.episode_schema import EpisodeMeta
-from flexor.runtime.index import EpisodeIndex
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.worker_pool import Job, Result, WorkerPool
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.oracle import Oracle
@@ -62,7 +62,7 @@ def collect(
     """Record the seeds seed .. seed + episodes - 1 that `out` does not hold yet.
 
     Args:
-        out: folder of episodes (flexor.runtime.recorder), with sentences.json beside them.
+        out: folder of episodes (flexor.runtime.episodes.recorder), with sentences.json beside them.
         workers: processes; each has its own simulator and OpenGL context.
         told: hears of each demonstration, and how many there will be in all.
     """

@@ -11,9 +11,9 @@ from point_world import PointPolicy, PointRobot, broken_policy, crashing_policy,
 from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import evaluate
 from flexor.flywheel.lockstep import Lockstep, noise_seed
-from flexor.runtime.episode import read_episode
-from flexor.runtime.handshake import Mismatch
-from flexor.runtime.index import EpisodeIndex
+from flexor.runtime.driving.handshake import Mismatch
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.index import EpisodeIndex
 
 run = functools.partial(
     evaluate, "point", "sim:point", ("left", "right"), make_robot=open_point, make_policy=open_noisy_policy

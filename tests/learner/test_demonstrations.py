@@ -12,7 +12,7 @@ from recordings import CAMERAS, record
 from flexor.errors import FlexorError
 from flexor.learner.demonstrations import DemonstrationError, Demonstrations, action_chunks, load_demonstrations
 from flexor.pi05.images import resize_with_pad
-from flexor.runtime.episode import read_episode
+from flexor.runtime.episodes.episode import read_episode
 
 
 def load(root: Path, **changes) -> Demonstrations:

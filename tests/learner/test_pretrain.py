@@ -17,10 +17,10 @@ from flexor.learner.curves import read_curves
 from flexor.learner.pretrain import Watcher, pretrain
 from flexor.learner.settings import PretrainSettings
 from flexor.learner.trainer import choose_device
-from flexor.runtime.bundle import Bundle
-from flexor.runtime.engine import open_engine
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.engine import open_engine
+from flexor.runtime.inference.policy import Policy
 from flexor.runtime.observation import Observation
-from flexor.runtime.policy import Policy
 
 QUIET = Watcher(lambda done, total: None, lambda standing: None)
 SMALL: dict[str, Any] = {"preset": "pi05-micro", "batch": 16, "warmup_steps": 5, "held_out": 0.2, "log_steps": 5}

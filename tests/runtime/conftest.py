@@ -12,10 +12,10 @@ import pytest
 from flexor.pi05.config import PRESETS, Pi05Config
 from flexor.pi05.normalize import NormStats
 from flexor.pi05.prompt import build_word_tokenizer
-from flexor.runtime.action_space import FRANKA_DELTA_ACTIONS
-from flexor.runtime.bundle import Bundle
-from flexor.runtime.bundle_config import BundleConfig
-from flexor.runtime.bundle_writer import write_bundle
+from flexor.runtime.inference.action_space import FRANKA_DELTA_ACTIONS
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.bundle_config import BundleConfig
+from flexor.runtime.inference.bundle_writer import write_bundle
 
 WORDS = ("put", "the", "red", "cube", "on", "green", "plate", "nothing")
 BundleMaker = Callable[..., Bundle]

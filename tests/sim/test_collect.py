@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexor.runtime.episode import Episode, read_episode
-from flexor.runtime.index import EpisodeIndex
+from flexor.runtime.episodes.episode import Episode, read_episode
+from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.sim.collect import CollectSettings, Demonstration, collect
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.sentences import sentences, split

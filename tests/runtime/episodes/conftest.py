@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flexor.runtime.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.observation import ActionChunk, Provenance
-from flexor.runtime.recorder import EpisodeRecorder
 
 CAMERAS = ("agentview", "wrist")
 

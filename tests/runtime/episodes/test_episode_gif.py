@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from flexor.runtime.episode import read_episode
-from flexor.runtime.episode_schema import EpisodeError
-from flexor.runtime.gif import write_gif
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.episode_schema import EpisodeError
+from flexor.runtime.episodes.gif import write_gif
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 
 
 def test_small_frames_are_enlarged_side_by_side_over_a_caption(tmp_path, record):

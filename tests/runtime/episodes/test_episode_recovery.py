@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 
-from flexor.runtime.episode import read_episode
-from flexor.runtime.episode_check import check_file
-from flexor.runtime.episode_schema import EpisodeError
-from flexor.runtime.recovery import recover
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.episode_check import check_file
+from flexor.runtime.episodes.episode_schema import EpisodeError
+from flexor.runtime.episodes.recovery import recover
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from dataclasses import replace
 
 import pytest
 
-from flexor.runtime import index as index_module
-from flexor.runtime.episode_check import check_root, repair
-from flexor.runtime.episode_schema import EpisodeError
-from flexor.runtime.index import EpisodeIndex
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes import index as index_module
+from flexor.runtime.episodes.episode_check import check_root, repair
+from flexor.runtime.episodes.episode_schema import EpisodeError
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 
 CHILD = """
 import sys
 import numpy as np
-from flexor.runtime.episode_schema import EpisodeMeta
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 recorder = EpisodeRecorder(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -13,14 +13,14 @@ import pytest
 from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 
-from flexor.runtime.episode import read_episode
-from flexor.runtime.episode_check import check_file
-from flexor.runtime.episode_schema import EpisodeError, EpisodeMeta
-from flexor.runtime.frame_codec import frame_digest
-from flexor.runtime.index import EpisodeIndex
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.episode_check import check_file
+from flexor.runtime.episodes.episode_schema import EpisodeError, EpisodeMeta
+from flexor.runtime.episodes.frame_codec import frame_digest
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.episodes.recovery import recover
 from flexor.runtime.observation import ActionChunk
-from flexor.runtime.recorder import EpisodeRecorder
-from flexor.runtime.recovery import recover
 
 
 def test_every_number_comes_back_exactly(tmp_path, record, meta, state, action, chunk):
@@ -221,8 +221,8 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path, meta):
 def test_a_full_disk_surfaces_and_what_was_written_can_be_recovered(tmp_path):
     script = """
 import sys, numpy as np
-from flexor.runtime.episode_schema import EpisodeError, EpisodeMeta
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes.episode_schema import EpisodeError, EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 recorder = EpisodeRecorder(sys.argv[1])
 meta = EpisodeMeta("r", "t", "p", 0, "b", "base", 20.0, ())
 recorder.begin(meta)
@@ -260,7 +260,7 @@ recorder.close()
 
 
 def test_the_recorder_needs_neither_torch_nor_mujoco():
-    script = "import sys; import flexor.runtime.recorder, flexor.runtime.episode_check, flexor.runtime.gif; "
+    script = "import sys; from flexor.runtime.episodes import recorder, episode_check, gif; "
     script += "print([name for name in ('torch', 'mujoco') if name in sys.modules])"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert child.stdout.strip() == "[]"

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexor.runtime.episode import read_episode
-from flexor.runtime.episode_check import check_root, repair
-from flexor.runtime.index import EpisodeIndex
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.episode_check import check_root, repair
+from flexor.runtime.episodes.index import EpisodeIndex
 
 CHILD = """
 import itertools, sys, time
 import numpy as np
-from flexor.runtime.episode_schema import EpisodeMeta
-from flexor.runtime.recorder import EpisodeRecorder
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 recorder = EpisodeRecorder(sys.argv[1])
 def say(*words):
     print(*words, time.monotonic(), flush=True)

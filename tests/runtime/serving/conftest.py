@@ -16,9 +16,9 @@ import pytest
 import zmq
 from fake_policy import FakePolicy
 
-from flexor.runtime.client import PolicyClient
-from flexor.runtime.server import PolicyServer
-from flexor.runtime.server_settings import ServerSettings
+from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.serving.server import PolicyServer
+from flexor.runtime.serving.server_settings import ServerSettings
 
 TERM_TIMEOUT_S = 10.0
 TIMEOUT_S = 20.0

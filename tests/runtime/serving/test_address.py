@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from flexor.runtime.address import AddressError, Addresses, Claim
+from flexor.runtime.serving.address import AddressError, Addresses, Claim
 
 DIES_HOLDING = """
 import os, signal, sys
-from flexor.runtime.address import Addresses
-from flexor.runtime.server_sockets import ServerSockets
+from flexor.runtime.serving.address import Addresses
+from flexor.runtime.serving.server_sockets import ServerSockets
 sockets = ServerSockets(Addresses.of(sys.argv[1]))
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -13,11 +13,11 @@ import zmq
 from fake_policy import FakePolicy, observation
 
 from flexor.errors import FlexorError
-from flexor.runtime.address import Addresses
-from flexor.runtime.channel import Channel
-from flexor.runtime.client import PolicyClient, ServerRefused, ServerTimeout
-from flexor.runtime.control import ServerControl
-from flexor.runtime.server import PolicyServer
+from flexor.runtime.serving.address import Addresses
+from flexor.runtime.serving.channel import Channel
+from flexor.runtime.serving.client import PolicyClient, ServerRefused, ServerTimeout
+from flexor.runtime.serving.control import ServerControl
+from flexor.runtime.serving.server import PolicyServer
 
 Start = Callable[..., PolicyServer]
 Connect = Callable[..., PolicyClient]
@@ -39,10 +39,10 @@ class Guard(importlib.abc.MetaPathFinder):
         return None
 
 sys.meta_path.insert(0, Guard())
-import flexor.runtime.client, flexor.runtime.control, flexor.runtime.events
+import flexor.runtime.serving.client, flexor.runtime.serving.control, flexor.runtime.serving.events
 heavy = {"torch", "mujoco", "pydantic", "tokenizers", "omegaconf", "PIL", "rich", "typer"} & set(sys.modules)
 assert not heavy, heavy
-client = flexor.runtime.client.PolicyClient(sys.argv[1], timeout_s=20.0)
+client = flexor.runtime.serving.client.PolicyClient(sys.argv[1], timeout_s=20.0)
 print(client.hello()["bundle"])
 client.close()
 """

@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 from fake_policy import observation
 
-from flexor.runtime.mailbox import Envelope, Mailbox, MailboxFull
-from flexor.runtime.messages import InferRequest
+from flexor.runtime.serving.mailbox import Envelope, Mailbox, MailboxFull
+from flexor.runtime.serving.messages import InferRequest
 
 SEEN = observation()
 

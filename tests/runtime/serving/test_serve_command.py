@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from fake_policy import FakePolicy
 
-from flexor.runtime.bundle import Bundle
-from flexor.runtime.channel import ServerRefused
-from flexor.runtime.client import PolicyClient
+from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.observation import Observation
-from flexor.runtime.server import PolicyServer
+from flexor.runtime.serving.channel import ServerRefused
+from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.serving.server import PolicyServer
 
 TIMEOUT_S = 60.0
 Serve = Callable[..., subprocess.Popen[str]]

@@ -16,11 +16,11 @@ import pytest
 import zmq
 from fake_policy import FakePolicy, next_reply, observation
 
-from flexor.runtime.address import AddressError
-from flexor.runtime.channel import ServerRefused
-from flexor.runtime.client import PolicyClient
-from flexor.runtime.control import ServerControl
-from flexor.runtime.server import PolicyServer, ServerError
+from flexor.runtime.serving.address import AddressError
+from flexor.runtime.serving.channel import ServerRefused
+from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.serving.control import ServerControl
+from flexor.runtime.serving.server import PolicyServer, ServerError
 
 Start = Callable[..., PolicyServer]
 Connect = Callable[..., PolicyClient]
@@ -28,7 +28,9 @@ TIMEOUT_S = 20.0
 
 
 def test_a_server_needs_no_torch() -> None:
-    program = "import sys; sys.modules['torch'] = None; import flexor.runtime.server, flexor.runtime.policy"
+    program = (
+        "import sys; sys.modules['torch'] = None; import flexor.runtime.serving.server, flexor.runtime.inference.policy"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from fake_policy import FakePolicy, observation
 
-from flexor.runtime import wire
-from flexor.runtime.channel import ServerRefused
-from flexor.runtime.client import PolicyClient
-from flexor.runtime.messages import InferRequest
 from flexor.runtime.observation import Observation
-from flexor.runtime.server import PolicyServer
-from flexor.runtime.wire import Message, decode, encode
+from flexor.runtime.serving import wire
+from flexor.runtime.serving.channel import ServerRefused
+from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.serving.messages import InferRequest
+from flexor.runtime.serving.server import PolicyServer
+from flexor.runtime.serving.wire import Message, decode, encode
 
 Start = Callable[..., PolicyServer]
 Connect = Callable[..., PolicyClient]

@@ -8,9 +8,9 @@ from typing import Any
 import zmq
 from fake_policy import FakePolicy, next_reply, observation
 
-from flexor.runtime.client import PolicyClient
-from flexor.runtime.events import EventReader
-from flexor.runtime.server import PolicyServer
+from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.serving.events import EventReader
+from flexor.runtime.serving.server import PolicyServer
 
 Start = Callable[..., PolicyServer]
 Connect = Callable[..., PolicyClient]

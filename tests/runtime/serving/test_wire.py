@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flexor.runtime import wire
-from flexor.runtime.wire import Message, WireError, decode, encode
+from flexor.runtime.serving import wire
+from flexor.runtime.serving.wire import Message, WireError, decode, encode
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=20),

@@ -1,0 +1,1 @@
+"""The robot-side daemon: asks early, splices, guards, holds."""

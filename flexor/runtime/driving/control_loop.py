@@ -1,0 +1,208 @@
+"""Plays one episode at the robot's rate: ask early, splice, guard, act or hold, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.runtime.driving.asker import ChunkAsker
+from flexor.runtime.driving.guard import Guard
+from flexor.runtime.driving.pacer import Pacer
+from flexor.runtime.driving.player import ChunkPlayer
+from flexor.runtime.driving.run_report import RunReport
+from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.observation import Observation
+from flexor.runtime.robot import Robot, Status
+from flexor.runtime.serving.client import Reply
+
+SILENCE, GUARD = "silence", "guard"
+WAKE_UP_S = 0.001  # a socket poll counts whole milliseconds, so the rest of a period is slept
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an episode ended: success, failure, abort or unknown, and why it was aborted."""
+
+    outcome: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Live:
+    """An episode as it stands, for whoever watches."""
+
+    index: int
+    task: str
+    step: int = 0
+    holds: int = 0
+    latency_ms: float | None = None
+    entropy_bits: float | None = None
+
+
+class ControlLoop:
+    """One episode; make a new one for the next.
+
+    The chunk for control step s is asked for with the observation of s while earlier actions are still playing.
+    A step without an action to play, or with one that the guard refuses, holds the arm. When no action could be
+    played for hold_limit_s the arm stays held and the episode ends as an abort.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        asker: ChunkAsker,
+        player: ChunkPlayer,
+        guard: Guard,
+        pacer: Pacer,
+        recorder: EpisodeRecorder,
+        report: RunReport,
+        live: Live,
+        *,
+        cameras: list[str],
+        hold_limit_s: float,
+        now: Callable[[], float],
+        stopped: Callable[[], bool],
+        watch: Callable[[Live], None],
+    ) -> None:
+        self._robot, self._asker, self._player, self._guard = robot, asker, player, guard
+        self._pacer, self._recorder, self._report, self._live = pacer, recorder, report, live
+        self._cameras, self._hold_limit_s = cameras, hold_limit_s
+        self._now, self._stopped, self._watch = now, stopped, watch
+        self._period_s = 1.0 / robot.spec.hz
+        self._held_since: float | None = None
+        self._trouble = SILENCE  # what kept the last action away
+        self._still = np.zeros(robot.spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
+        self._still[-1] = robot.spec.action_low[-1]
+        self.entropy_bits: list[float] = []
+
+    def play(self) -> Ending:
+        """Play to the end of the episode. The robot has been reset, the recorder has begun."""
+        if not self._await_first_chunk():
+            self._robot.hold()
+            return self._abort()
+        self._pacer.start()
+        step = 0
+        while True:
+            status = self._control(step)
+            step += 1
+            self._live.step = step
+            self._watch(self._live)
+            if status.done or step >= self._robot.spec.max_steps:
+                outcome = {True: "success", False: "failure", None: "unknown"}[status.success]
+                return Ending(outcome)
+            if self._stopped() or self._held_for() > self._hold_limit_s:
+                self._robot.hold()
+                return self._abort()
+            self._wait_for_period(step)
+
+    def _await_first_chunk(self) -> bool:
+        """Ask with the observation of step 0; the arm stands still and the clock of the episode does not run yet."""
+        self._held_since = self._now()
+        asked_at = -np.inf
+        observation = self._look(0)
+        while self._player.action(0) is None:
+            now = self._now()
+            if self._stopped() or self._held_for() > self._hold_limit_s:
+                return False
+            # Once it was refused, ask again at the control rate; once it is lost, when its chunk would be of no use.
+            patience = self._asker.plan.horizon * self._period_s if self._asker.waiting else self._period_s
+            if now - asked_at >= patience:
+                asked_at = now
+                self._asker.ask(observation, 0, now, self._player)
+            if (reply := self._asker.receive(self._period_s)) is not None:
+                self._take(reply, 0)
+        self._held_since = None
+        return True
+
+    def _control(self, step: int) -> Status:
+        began = self._now()
+        state: NDArray[np.float32] | None = None
+        if self._asker.due(step, self._player.anchor):
+            observation = self._look(step)
+            state = observation.state
+            self._asker.ask(observation, step, began, self._player)
+        if state is None:
+            state = self._robot.state()
+        wanted = self._player.action(step)
+        action = None
+        if wanted is not None:
+            action, events = self._guard.check(wanted, state)
+            for event in events:
+                self._report.guard_events[event.kind] += 1
+                self._recorder.event(step, f"guard.{event.kind}", event.data)
+            if action is None:
+                self._trouble = GUARD
+        self._recorder.step(step, state, self._still if action is None else action)
+        if action is None:
+            return self._hold(step)
+        self._held_since = None
+        self._still[-1] = action[-1]
+        return self._robot.act(action)
+
+    def _hold(self, step: int) -> Status:
+        if self._held_since is None:
+            self._held_since = self._now()
+            self._recorder.event(step, "hold", {"trouble": self._trouble})
+        self._report.holds += 1
+        self._live.holds += 1
+        return self._robot.hold()
+
+    def _look(self, step: int) -> Observation:
+        """Read the robot, keep the cameras that the policy knows, and record what it will see."""
+        seen = self._robot.observe()
+        images = {camera: seen.images[camera] for camera in self._cameras}
+        self._recorder.frames(step, images)
+        return Observation(images, seen.state, seen.prompt)
+
+    def _wait_for_period(self, next_step: int) -> None:
+        """Take what comes until the period ends."""
+        left = max(0.0, self._pacer.remaining_s - WAKE_UP_S)
+        while (reply := self._asker.receive(left if self._asker.waiting else 0.0)) is not None:
+            self._take(reply, next_step)
+            left = max(0.0, self._pacer.remaining_s - WAKE_UP_S)
+        self._pacer.finish()
+
+    def _take(self, reply: Reply, next_step: int) -> None:
+        """Splice a chunk in for `next_step`, or note why there is none."""
+        chunk = reply.chunk
+        if chunk is None:
+            self._report.refusals[reply.code] += 1
+            if reply.type not in ("timeout", "superseded"):  # those two are silence, told by the client
+                self._trouble = f"{reply.code}: {reply.message}"
+            self._recorder.event(next_step, "refused", {"anchor": reply.step, "code": reply.code, "why": reply.message})
+            return
+        self._report.latencies_ms.append(reply.round_trip_ms)
+        self._live.latency_ms = reply.round_trip_ms
+        self._recorder.chunk(reply.step, chunk)
+        if reply.scored_step is not None:
+            self._note_entropy(reply.scored_step, chunk.scores["ace_bits"])
+        if self._player.splice(reply.step, chunk.actions, next_step):
+            self._trouble = SILENCE
+        else:
+            self._report.stale += 1
+            self._trouble = f"late: the last reply took {reply.round_trip_ms:.0f} ms"
+            self._recorder.event(next_step, "stale", {"anchor": reply.step, "latency_ms": reply.round_trip_ms})
+
+    def _note_entropy(self, step: int, bits: float) -> None:
+        """The scores that ride with a chunk belong to an earlier one; the event says to which."""
+        self.entropy_bits.append(bits)
+        self._report.entropy_bits.append(bits)
+        self._live.entropy_bits = bits
+        self._recorder.event(step, "entropy", {"ace_bits": bits})
+
+    def _held_for(self) -> float:
+        return 0.0 if self._held_since is None else self._now() - self._held_since
+
+    def _abort(self) -> Ending:
+        if self._stopped():
+            return Ending("abort", "stopped by the user")
+        horizon_ms = self._asker.plan.horizon * self._period_s * 1000.0
+        why = {
+            SILENCE: "the policy server did not answer",
+            GUARD: "the guard refused every action, see the guard.* events of the episode",
+        }.get(self._trouble, f"the policy server gave nothing playable ({self._trouble}; a chunk is good for "
+                             f"{horizon_ms:.0f} ms)")  # fmt: skip
+        return Ending("abort", f"{why} for {self._hold_limit_s:g} s, the arm is held")

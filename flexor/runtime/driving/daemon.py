@@ -1,0 +1,196 @@
+"""The robot-side daemon: runs episodes against a policy server, and keeps the arm safe when the server is not there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from flexor.errors import FlexorError
+from flexor.runtime.driving.asker import ChunkAsker, Plan
+from flexor.runtime.driving.control_loop import ControlLoop, Ending, Live
+from flexor.runtime.driving.guard import Guard, GuardSettings
+from flexor.runtime.driving.handshake import check_fit
+from flexor.runtime.driving.pacer import Pacer
+from flexor.runtime.driving.player import ChunkPlayer
+from flexor.runtime.driving.run_report import EpisodeResult, RunReport
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.robot import Robot
+from flexor.runtime.serving.client import PolicyClient, ServerRefused, ServerTimeout
+
+HELLO_INTERVAL_S = 0.2
+
+
+class DaemonSettings(BaseModel):
+    """How the daemon behaves.
+
+    Attributes:
+        hold_limit_s: the arm is held this long without an action before the episode is aborted.
+        reply_timeout_s: how long the client waits for an answer to hello and to the begin and end of an episode.
+        connect_timeout_s: how long an episode waits for a server that is ready before the run ends.
+        guard: limits beside those of the robot.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hold_limit_s: float = Field(default=2.0, gt=0)
+    reply_timeout_s: float = Field(default=1.0, gt=0)
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    guard: GuardSettings = GuardSettings()
+
+
+class ServerGone(FlexorError):
+    """No policy server answers."""
+
+
+class Daemon:
+    """Drives one robot with the policy behind one client and records every episode.
+
+    It owns neither: closing robot, client and recorder is the caller's. One thread uses it. `report` is up to date
+    after every episode, also when run() raises.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        client: PolicyClient,
+        recorder: EpisodeRecorder,
+        settings: DaemonSettings | None = None,
+        *,
+        report: RunReport | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+        watch: Callable[[Live], None] = lambda live: None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Args:
+            report: where the counts go; a new one when None.
+            stopped: asked once a control step; True ends the episode as an abort and the run.
+            watch: told how the present episode stands after every control step; must return quickly.
+            now, sleep: the clock, in seconds.
+        """
+        self._robot, self._client, self._recorder = robot, client, recorder
+        self._settings = settings or DaemonSettings()
+        self._stopped, self._watch, self._now, self._sleep = stopped, watch, now, sleep
+        self._delays_of: tuple[Plan, ChunkAsker] | None = None
+        self.report = RunReport() if report is None else report
+
+    def run(self, episodes: int, seed: int, tasks: Sequence[str]) -> RunReport:
+        """Run `episodes` episodes, taking the tasks in turn; episode i has the seed `seed` + i.
+
+        An episode that loses its server is aborted, and the next one waits for a server again.
+
+        Raises:
+            ServerGone: no server was ready within connect_timeout_s.
+            Mismatch: the policy does not fit the robot.
+            FlexorError: an unknown task, or the recorder's disk.
+        """
+        spec = self._robot.spec
+        unknown = [task for task in tasks if spec.tasks and task not in spec.tasks]
+        if unknown or not tasks:
+            raise FlexorError(f"task {unknown or 'none'} of robot {spec.name}; its tasks are {', '.join(spec.tasks)}")
+        for index in range(episodes):
+            served = self._connect(tasks[index % len(tasks)], seed + index)
+            if served is None:
+                break
+            self.report.results.append(self._episode(index, seed + index, tasks[index % len(tasks)], *served))
+        return self.report
+
+    def _connect(self, task: str, seed: int) -> tuple[dict[str, Any], str] | None:
+        """Open an episode on a ready server whose policy fits; its hello and adapter id, None when the user stopped."""
+        deadline = self._now() + self._settings.connect_timeout_s
+        trouble = "no answer"
+        while self._now() < deadline:
+            if self._stopped():
+                return None
+            try:
+                hello = self._client.hello()
+                if hello["ready"]:
+                    check_fit(hello, self._robot.spec)
+                    return hello, self._client.begin_episode(task, seed)
+                trouble = "it is still warming up"
+            except (ServerTimeout, ServerRefused) as error:
+                trouble = str(error)
+            self._sleep(HELLO_INTERVAL_S)
+        raise ServerGone(
+            f"no policy server is ready after {self._settings.connect_timeout_s:g} s: {trouble}. "
+            "Start one with `flexor serve BUNDLE`, or give its address"
+        )
+
+    def _episode(self, index: int, seed: int, task: str, hello: dict[str, Any], adapter: str) -> EpisodeResult:
+        robot, recorder, settings = self._robot, self._recorder, self._settings
+        spec = robot.spec
+        live = Live(index, task)
+        holds_before = self.report.holds
+        robot.reset(seed, task)
+        recorder.begin(
+            EpisodeMeta(
+                robot=spec.name,
+                task=task,
+                prompt=spec.tasks.get(task, task),
+                seed=seed,
+                bundle=f"{hello['bundle']}@{hello['hash'][:12]}",
+                adapter=adapter,
+                hz=spec.hz,
+                cameras=tuple(hello["cameras"]),
+                extra={"daemon": settings.model_dump(), "policy": hello},
+            )
+        )
+        pacer = Pacer(1.0 / spec.hz, self._now, self._sleep)
+        loop = ControlLoop(
+            robot,
+            self._asker(Plan(hello["horizon"], hello["replan"], hello["rtc_max_delay"])),
+            ChunkPlayer(spec.action_dim),
+            Guard(spec, settings.guard),
+            pacer,
+            recorder,
+            self.report,
+            live,
+            cameras=list(hello["cameras"]),
+            hold_limit_s=settings.hold_limit_s,
+            now=self._now,
+            stopped=self._stopped,
+            watch=self._watch,
+        )
+        try:
+            ending = loop.play()
+        except BaseException:
+            try:
+                robot.hold()
+            finally:
+                recorder.close()
+            raise
+        self.report.overruns += pacer.overruns
+        if ending.reason:
+            recorder.event(live.step, "abort", {"reason": ending.reason})
+        judged = ending.outcome in ("success", "failure")
+        path = recorder.end(ending.outcome, None, self._judge if judged else "recorder")
+        self._tell_server(ending)
+        bits = float(np.mean(loop.entropy_bits)) if loop.entropy_bits else None
+        holds = self.report.holds - holds_before
+        return EpisodeResult(index, task, seed, ending.outcome, ending.reason, live.step, holds, bits, path)
+
+    def _asker(self, plan: Plan) -> ChunkAsker:
+        """The asker of the last episode, with what it knows of the latency, as long as the plan is the same."""
+        if self._delays_of is None or self._delays_of[0] != plan:
+            self._delays_of = plan, ChunkAsker(self._client, plan, 1.0 / self._robot.spec.hz, self._now)
+        asker = self._delays_of[1]
+        asker.reset()
+        return asker
+
+    @property
+    def _judge(self) -> str:
+        """Whose word a success or a failure is."""
+        return "sim" if self._robot.spec.name.startswith("sim:") else "classifier"
+
+    def _tell_server(self, ending: Ending) -> None:
+        """The episode is on disk already, so a server that cannot be told is counted, and the run goes on."""
+        try:
+            self._client.end_episode(ending.outcome, None, self._judge)
+        except (ServerTimeout, ServerRefused):
+            self.report.refusals["episode.end"] += 1

@@ -1,0 +1,1 @@
+"""Episodes on disk: recorded while they happen, read back, recovered, indexed."""

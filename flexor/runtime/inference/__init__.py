@@ -1,0 +1,1 @@
+"""What computes a chunk: bundle, engine, policy, and how unsure it is."""

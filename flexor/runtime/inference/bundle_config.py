@@ -1,0 +1,185 @@
+"""BundleConfig: what bundle.json says about a policy, typed and checked at birth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flexor.errors import FlexorError
+from flexor.pi05.config import Pi05Config
+from flexor.pi05.normalize import Mode
+from flexor.runtime.inference.action_space import ActionSpace
+
+SCHEMA_VERSION = 1
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class BundleError(FlexorError):
+    """A bundle that cannot be served: a missing, altered or malformed file, or an impossible setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleConfig:
+    """Everything a bundle says about itself but its file hashes.
+
+    Attributes:
+        name: of the bundle, lower case.
+        model: sizes of the network; model.horizon = H, and model.action_dim is at least A.
+        cameras: camera names in the order in which the network was trained.
+        state_dim: S.
+        normalization: "quantile" or "mean_std", for state and actions.
+        prompt_state: whether the prompt carries the discretised state.
+        replan: control steps after which a new chunk is meant to begin, 1..H.
+        rtc_max_delay: longest committed action prefix that training has seen; 0 = none.
+        flow_steps: Euler steps of the flow.
+        hz: control rate of the training data.
+        action_space: meaning of the A numbers.
+        origin: where the weights came from; free form, for people.
+    """
+
+    name: str
+    model: Pi05Config
+    cameras: tuple[str, ...]
+    state_dim: int
+    normalization: Mode
+    prompt_state: bool
+    replan: int
+    rtc_max_delay: int
+    flow_steps: int
+    hz: float
+    action_space: ActionSpace
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not NAME_PATTERN.fullmatch(self.name):
+            raise BundleError(f"bundle name {self.name!r}; expected lower-case letters, digits and . _ - (64 at most)")
+        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+            raise BundleError(f"cameras are {list(self.cameras)}; expected at least one, each name once")
+        if self.normalization not in ("quantile", "mean_std"):
+            raise BundleError(f"normalization is {self.normalization!r}; expected 'quantile' or 'mean_std'")
+        allowed = {
+            "state_dim": range(1, 1025),
+            "replan": range(1, self.model.horizon + 1),
+            "rtc_max_delay": range(self.model.horizon),
+            "flow_steps": range(1, 1001),
+        }
+        for key, values in allowed.items():
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value not in values:
+                raise BundleError(f"{key} is {value!r}; expected a whole number in {values[0]}..{values[-1]}")
+        if not self.hz > 0:
+            raise BundleError(f"hz is {self.hz}; expected a control rate above 0")
+        if len(self.action_space.names) > self.model.action_dim:
+            raise BundleError(
+                f"action_space names {len(self.action_space.names)} dimensions and the model has only"
+                f" {self.model.action_dim}; expected as many or fewer"
+            )
+
+    @property
+    def horizon(self) -> int:
+        """H, actions in a chunk."""
+        return self.model.horizon
+
+    @property
+    def action_dim(self) -> int:
+        """A of the robot; the model's own may be larger, its last channels are padding then."""
+        return len(self.action_space.names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, without file hashes."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "model": self.model.to_dict(),
+            "cameras": list(self.cameras),
+            "state_dim": self.state_dim,
+            "normalization": self.normalization,
+            "prompt": {"state": self.prompt_state},
+            "horizon": self.horizon,
+            "replan": self.replan,
+            "rtc_max_delay": self.rtc_max_delay,
+            "flow_steps": self.flow_steps,
+            "hz": self.hz,
+            "action_space": self.action_space.to_dict(),
+            "origin": dict(self.origin),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BundleConfig:
+        """Read the JSON form, without file hashes.
+
+        Raises:
+            BundleError: another schema version, an unknown or missing key, an impossible value.
+        """
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"schema_version is {version!r}; this flexor reads {SCHEMA_VERSION}; use the flexor that wrote it"
+            )
+        check_keys("bundle.json", data, KEYS)
+        check_keys("prompt", data["prompt"], ("state",))
+        if not isinstance(data["prompt"]["state"], bool):
+            raise BundleError(f"prompt.state is {data['prompt']['state']!r}; expected true or false")
+        try:
+            model = Pi05Config.from_dict(data["model"])
+            config = cls(
+                name=str(data["name"]),
+                model=model,
+                cameras=_names(data["cameras"]),
+                state_dim=data["state_dim"],
+                normalization=data["normalization"],
+                prompt_state=data["prompt"]["state"],
+                replan=data["replan"],
+                rtc_max_delay=data["rtc_max_delay"],
+                flow_steps=data["flow_steps"],
+                hz=float(data["hz"]),
+                action_space=ActionSpace.from_dict(data["action_space"]),
+                origin=dict(data["origin"]),
+            )
+        except (TypeError, ValueError) as error:
+            raise BundleError(f"a value has the wrong form: {error}") from error
+        if data["horizon"] != model.horizon:
+            raise BundleError(f"horizon is {data['horizon']!r} and model.horizon {model.horizon}; expected the same")
+        return config
+
+
+KEYS = (
+    "schema_version",
+    "name",
+    "model",
+    "cameras",
+    "state_dim",
+    "normalization",
+    "prompt",
+    "horizon",
+    "replan",
+    "rtc_max_delay",
+    "flow_steps",
+    "hz",
+    "action_space",
+    "origin",
+)
+
+
+def _names(cameras: object) -> tuple[str, ...]:
+    if not isinstance(cameras, list) or not all(isinstance(camera, str) for camera in cameras):
+        raise BundleError(f"cameras is {cameras!r}; expected a list of names")
+    return tuple(cameras)
+
+
+def check_keys(where: str, data: object, expected: Sequence[str]) -> None:
+    """Refuse a mapping whose keys are not exactly the expected ones.
+
+    Raises:
+        BundleError: names the missing and the unknown keys.
+    """
+    if not isinstance(data, Mapping):
+        raise BundleError(f"{where} is {type(data).__name__}; expected an object with the keys {', '.join(expected)}")
+    missing = [key for key in expected if key not in data]
+    unknown = [str(key) for key in data if key not in expected]
+    if missing or unknown:
+        raise BundleError(
+            f"{where} has missing keys {missing} and unknown keys {unknown}; expected exactly {', '.join(expected)}"
+        )

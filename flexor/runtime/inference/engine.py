@@ -1,0 +1,84 @@
+"""Engine: runs the two programs of one bundle. numpy in, numpy out; it knows nothing of prompts, units or wires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.errors import FlexorError
+from flexor.runtime.inference.bundle import Bundle
+
+
+class EngineError(FlexorError):
+    """An engine that does not exist, cannot run this bundle, or gave numbers that are not finite."""
+
+
+class Engine(Protocol):
+    """One bundle, ready to run. One thread uses it at a time.
+
+    Attributes:
+        name: key of ENGINES.
+        provider: the device it really runs on: cpu, cuda:0, ...
+        precision: fp32, bf16, ...
+        flow_steps: Euler steps T of denoise.
+        threads: CPU threads it uses.
+    """
+
+    name: str
+    provider: str
+    precision: str
+    flow_steps: int
+    threads: int
+
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Any:
+        """Read images [V, 3, S, S] in [-1, 1] and tokens [T] once; the prefix is for denoise alone."""
+
+    def denoise(
+        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Turn noise [N, H, A] into normalised actions [N, H, A] and velocities [T, N, H, A], all the caller's own.
+
+        action_prefix [d, A], normalised, clamps the first d actions of every sample (training-time RTC).
+        """
+        ...
+
+
+# Engine by name: the module that needs the heavy library, and the class in it.
+ENGINES: Mapping[str, tuple[str, str]] = {"torch": ("flexor.runtime.inference.torch_engine", "TorchEngine")}
+
+
+def open_engine(
+    bundle: Bundle, engine: str = "torch", precision: str = "fp32", threads: int = 1, flow_steps: int | None = None
+) -> Engine:
+    """Load a bundle into an engine; its library is imported only now.
+
+    Args:
+        bundle: what to run.
+        engine: key of ENGINES.
+        precision: what the engine computes in.
+        threads: CPU threads, 1 or more.
+        flow_steps: Euler steps; the bundle's own when None.
+
+    Raises:
+        EngineError: no such engine or library, or one that cannot run this bundle so.
+        BundleError: weights that are not those of the bundle's model.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"engine {engine!r} does not exist; choose one of: {', '.join(ENGINES)}")
+    if threads < 1:
+        raise EngineError(f"threads is {threads}; expected 1 or more")
+    steps = bundle.config.flow_steps if flow_steps is None else flow_steps
+    if steps < 1:
+        raise EngineError(f"flow_steps is {steps}; expected 1 or more")
+    module, name = ENGINES[engine]
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"engine {engine!r} needs {error.name}, which is not installed; pip install 'flexor[{engine}]'"
+        ) from error
+    return getattr(found, name)(bundle, precision, threads, steps)

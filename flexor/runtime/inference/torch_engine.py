@@ -1,0 +1,118 @@
+"""TorchEngine: PyTorch, eager, on a CPU or the first GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve busy neighbours; read once, by torch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from flexor.pi05.model import Pi05
+from flexor.pi05.prefix import Prefix
+from flexor.pi05.program import Program, ProgramPrefix
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.bundle_config import BundleError
+from flexor.runtime.inference.engine import EngineError
+
+PRECISIONS: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class TorchEngine:
+    """An Engine on PyTorch. Weights are cast to the precision when loaded, whatever they are stored in.
+
+    Args:
+        bundle: what to run.
+        precision: key of PRECISIONS.
+        threads: CPU threads of every call, also when another engine of this process uses another number.
+        flow_steps: Euler steps of denoise.
+
+    Raises:
+        EngineError: an unknown precision.
+        BundleError: weights that are not this model's, or not finite.
+    """
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, precision: str, threads: int, flow_steps: int) -> None:
+        if precision not in PRECISIONS:
+            raise EngineError(f"engine torch has no precision {precision!r}; choose one of: {', '.join(PRECISIONS)}")
+        self.precision = precision
+        self.threads = threads
+        self.flow_steps = flow_steps
+        self._device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        self.provider = str(self._device)
+        self._dtype = PRECISIONS[precision]
+        self._use_threads()
+        model = _load(bundle, self._dtype).to(self._device)
+        prepared = precision == "fp32" and model.config.prefix.kv_heads == 1  # what a Program can compute
+        self._program = Program(model, flow_steps) if prepared else _PlainProgram(model, flow_steps)
+
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> ProgramPrefix | Prefix:
+        """See Engine."""
+        self._use_threads()
+        return self._program.encode(self._put(images).to(self._dtype), self._put(tokens))
+
+    def denoise(
+        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See Engine."""
+        self._use_threads()
+        clamp = None if action_prefix is None else self._put(action_prefix)
+        actions, velocities = self._program.denoise(prefix, self._put(noise), clamp)
+        return actions.cpu().numpy(), velocities.cpu().numpy()
+
+    def _put(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+    def _use_threads(self) -> None:
+        # The count belongs to the process and to the calling thread, not to the engine: it is set again when it moved.
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+
+
+class _PlainProgram:
+    """The model itself behind the calls of a Program: any precision, any number of key heads."""
+
+    def __init__(self, model: Pi05, steps: int) -> None:
+        self._model, self._steps = model, steps
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor, tokens: Tensor) -> Prefix:
+        return self._model.encode(images[None], tokens[None])
+
+    @torch.inference_mode()
+    def denoise(self, prefix: Prefix, noise: Tensor, action_prefix: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._model.denoise(prefix, noise, self._steps, action_prefix)
+
+
+def _load(bundle: Bundle, dtype: torch.dtype) -> Pi05:
+    path = bundle.weights_path
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise BundleError(f"{path} is not a safetensors file: {error}; write the bundle again") from error
+    with torch.device("meta"):
+        model = Pi05(bundle.model_config)
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in stored:
+            raise BundleError(f"{path} lacks the tensor {name}; the weights are of another model than bundle.json says")
+        if stored[name].shape != tensor.shape or not stored[name].is_floating_point():
+            raise BundleError(
+                f"{path}: {name} is {stored[name].dtype} {list(stored[name].shape)}; expected floating point"
+                f" {list(tensor.shape)}"
+            )
+        if not stored[name].isfinite().all():
+            raise BundleError(f"{path}: {name} holds numbers that are not finite; restore the bundle")
+    if unknown := sorted(set(stored) - set(expected)):
+        raise BundleError(f"{path} holds unknown tensors {unknown[:3]}; the weights are of another model")
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in stored.items()}, assign=True)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""The wire, the policy server and its clients."""

@@ -1,0 +1,251 @@
+"""Channel: requests to one server over a DEALER socket, each of which ends exactly once, in time.
+
+It ends with the server's reply, or with an answer that the channel makes itself: `timeout` when none came within
+the request's time, `superseded` when a newer one took its place before it could be sent. The socket reconnects by
+itself; a request that was under way when the server went ends in `timeout`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import zmq
+from numpy.typing import NDArray
+
+from flexor.errors import FlexorError
+from flexor.runtime.serving.schema import REPLIES, check
+from flexor.runtime.serving.wire import MAX_TOTAL_BYTES, Frame, Message, WireError, decode, encode
+
+SEND_HIGH_WATER = 4  # messages; more would only grow old in the queue
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 500
+HEARTBEAT_MS = 1000
+HEARTBEAT_TIMEOUT_MS = 5000
+
+
+class ServerTimeout(FlexorError):
+    """No reply came in time: the server is gone, stuck, or not started yet."""
+
+
+class ServerRefused(FlexorError):
+    """The server answered, but not with what was asked for.
+
+    Attributes:
+        kind: superseded, expired, busy or error.
+        code: of an error: bad_observation, internal, unknown_key, ...; else the kind.
+    """
+
+    def __init__(self, kind: str, code: str, message: str) -> None:
+        super().__init__(f"{kind if code == kind else f'{kind} {code}'}: {message}")
+        self.kind = kind
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of one request: the server's message or one made here, and the time since it was asked."""
+
+    message: Message
+    round_trip_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    asked_s: float
+    deadline_s: float
+
+
+class Channel:
+    """One connection, used by one thread.
+
+    Args:
+        address: of a data or control socket.
+        timeout_s: what each request gets unless it says otherwise.
+        context: for sharing one; else the channel has its own.
+    """
+
+    def __init__(self, address: str, timeout_s: float, context: zmq.Context[Any] | None = None) -> None:
+        if not timeout_s > 0:
+            raise FlexorError(f"timeout_s is {timeout_s}; expected more than 0 s")
+        self.address = address
+        self.timeout_s = timeout_s
+        self._context = zmq.Context() if context is None else context
+        self._owns_context = context is None
+        self._socket = self._context.socket(zmq.DEALER)
+        options = {
+            zmq.LINGER: 0,
+            zmq.SNDHWM: SEND_HIGH_WATER,
+            zmq.MAXMSGSIZE: MAX_TOTAL_BYTES,
+            zmq.RECONNECT_IVL: RECONNECT_MS,
+            zmq.RECONNECT_IVL_MAX: RECONNECT_MAX_MS,
+            zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
+            zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
+        }
+        for option, value in options.items():
+            self._socket.setsockopt(option, value)
+        # What is sent to nobody would be old when it came, so nothing is sent while there is no connection. IMMEDIATE
+        # would do that too, but it loses replies that were received when the server closes (seen in libzmq 4.3.5).
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._connected = False
+        self._poller = zmq.Poller()
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._socket.connect(address)
+        self._next_id = 0
+        self._asked: dict[int, _Asked] = {}
+        self._unsent: OrderedDict[int, tuple[str, list[Frame]]] = OrderedDict()
+        self._answers: OrderedDict[int, Answer] = OrderedDict()
+
+    def ask(
+        self,
+        kind: str,
+        fields: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        timeout_s: float | None = None,
+        newest_only: bool = False,
+    ) -> int:
+        """Send a request, or keep it until the server is there; returns its id at once.
+
+        Args:
+            newest_only: it takes the place of an unsent request of the same kind, which ends as `superseded`.
+
+        Raises:
+            WireError: the request does not fit the wire.
+        """
+        self._next_id += 1
+        request_id = self._next_id
+        frames = encode(Message(kind, request_id, fields or {}, arrays or {}))
+        now = time.monotonic()
+        self._asked[request_id] = _Asked(now, now + (self.timeout_s if timeout_s is None else timeout_s))
+        if newest_only:
+            for older in [key for key, (unsent, _) in self._unsent.items() if unsent == kind]:
+                text = f"a newer {kind} came before the server at {self.address} could be reached"
+                self._end(older, Message("superseded", older, {"message": text}))
+        # Sending later must not send what the caller has changed since: only a kept request is copied.
+        if self._unsent or not self._send(frames):
+            self._unsent[request_id] = (kind, [bytes(frame) for frame in frames])
+        return request_id
+
+    def receive(self, timeout_s: float) -> Answer | None:
+        """The next answer to any request, or None when `timeout_s` passed first (0 only looks)."""
+        self._pump(timeout_s, lambda: bool(self._answers))
+        return self._answers.popitem(last=False)[1] if self._answers else None
+
+    def wait(self, request_id: int) -> Answer:
+        """The answer to one request, at the latest when its time is over. Other answers stay for `receive`."""
+        if request_id not in self._asked and request_id not in self._answers:
+            raise FlexorError(f"request {request_id} is not under way; its answer was taken before")
+        self._pump(math.inf, lambda: request_id in self._answers)
+        return self._answers.pop(request_id)
+
+    def call(self, kind: str, fields: Mapping[str, Any] | None = None) -> Message:
+        """Ask and wait; the reply is neither an error nor a timeout.
+
+        Raises:
+            ServerTimeout, ServerRefused: it was.
+        """
+        answer = self.wait(self.ask(kind, fields))
+        return self.accepted(answer).message
+
+    def accepted(self, answer: Answer) -> Answer:
+        """The same answer, unless the request was not granted.
+
+        Raises:
+            ServerTimeout, ServerRefused: as the answer says.
+        """
+        message = answer.message
+        if message.type == "timeout":
+            raise ServerTimeout(message.fields["message"])
+        if message.type in ("superseded", "expired", "busy", "error"):
+            raise ServerRefused(message.type, message.fields.get("code", message.type), message.fields["message"])
+        return answer
+
+    def close(self) -> None:
+        """Close the connection; what is under way is given up. Closing twice is allowed."""
+        if self._socket.closed:
+            return
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close()
+        if self._owns_context:
+            self._context.term()
+
+    def _pump(self, timeout_s: float, done: Callable[[], bool]) -> None:
+        """Send and receive until `done`, or until `timeout_s` passed; at least once."""
+        until = time.monotonic() + timeout_s
+        while True:
+            self._watch()
+            self._flush()
+            self._drain()
+            now = time.monotonic()
+            for request_id in [key for key, asked in self._asked.items() if asked.deadline_s <= now]:
+                waited = now - self._asked[request_id].asked_s
+                text = f"no reply from {self.address} within {waited:.3g} s; is a server running there?"
+                self._end(request_id, Message("timeout", request_id, {"message": text}))
+            if done() or now >= until:
+                return
+            first = min((asked.deadline_s for asked in self._asked.values()), default=math.inf)
+            wait_s = min(until, first) - now
+            full = bool(self._unsent) and self._connected
+            self._poller.register(self._socket, zmq.POLLIN | zmq.POLLOUT if full else zmq.POLLIN)
+            self._poller.poll(None if wait_s == math.inf else math.ceil(1000.0 * wait_s))
+
+    def _flush(self) -> None:
+        while self._unsent:
+            request_id, (_, frames) = next(iter(self._unsent.items()))
+            if not self._send(frames):
+                return
+            del self._unsent[request_id]
+
+    def _watch(self) -> bool:
+        """Whether there is a connection now."""
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = self._monitor.recv_multipart()[0]
+            self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return self._connected
+
+    def _send(self, frames: list[Frame]) -> bool:
+        if not self._watch():
+            return False
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                reply = decode(frames)
+                check(reply, REPLIES, "a client")
+            except WireError as error:
+                if error.request_id is None:
+                    raise
+                text = f"the server at {self.address} sent what this client cannot read: {error}"
+                reply = Message("error", error.request_id, {"code": error.code, "message": text})
+            if reply.id is None:
+                raise WireError(reply.fields["code"], f"{self.address} could not read us: {reply.fields['message']}")
+            self._end(reply.id, reply)
+
+    def _end(self, request_id: int, message: Message) -> None:
+        """Keep the answer to a request under way; a reply that comes after its time answers nothing any more."""
+        asked = self._asked.pop(request_id, None)
+        self._unsent.pop(request_id, None)
+        if asked is not None:
+            self._answers[request_id] = Answer(message, 1000.0 * (time.monotonic() - asked.asked_s))
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

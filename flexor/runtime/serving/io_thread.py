@@ -1,0 +1,252 @@
+"""The I/O thread: owns the sockets, answers every request exactly once, and never waits for the engine."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import zmq
+
+from flexor.runtime.serving.engine_thread import (
+    Computed,
+    Ended,
+    EngineThread,
+    Outcome,
+    Ready,
+    Refused,
+    Scored,
+    Unscored,
+)
+from flexor.runtime.serving.events import event_frames
+from flexor.runtime.serving.mailbox import Envelope, Mailbox, MailboxFull
+from flexor.runtime.serving.messages import InferRequest, chunk_message
+from flexor.runtime.serving.schema import CONTROL_REQUESTS, DATA_REQUESTS, check
+from flexor.runtime.serving.server_sockets import ServerSockets
+from flexor.runtime.serving.sessions import Sessions
+from flexor.runtime.serving.wire import Message, WireError, decode, encode
+
+IDLE_POLL_S = 1.0
+BATCH = 16  # messages of one socket between two looks at the other ones
+LATENCY_WINDOW = 512
+
+logger = logging.getLogger(__name__)
+
+
+class IoThread(threading.Thread):
+    """Polls the data and control sockets and the engine's outcomes until it is stopped or the engine ends.
+
+    Attributes:
+        warm: whether the policy is warm.
+        ready: set once the policy is warm, or the thread is over.
+        failure: what ended the engine before it was asked to, else None.
+    """
+
+    def __init__(
+        self,
+        sockets: ServerSockets,
+        engine: EngineThread,
+        mailbox: Mailbox,
+        sessions: Sessions,
+        policy: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        stop_timeout_s: float,
+    ) -> None:
+        """`policy` and `identity` (of the server) are what hello tells."""
+        super().__init__(name="flexor-io", daemon=True)
+        self.ready = threading.Event()
+        self.failure: BaseException | None = None
+        self._sockets = sockets
+        self._engine = engine
+        self._mailbox = mailbox
+        self._sessions = sessions
+        self._policy = dict(policy)
+        self._identity = dict(identity)
+        self._stop_timeout_s = stop_timeout_s
+        self._stop_asked = threading.Event()
+        self.warm = False
+        self._engine_ended = False
+        self._started_s = time.monotonic()
+        self._received: Counter[str] = Counter()
+        self._replies: Counter[str] = Counter()
+        self._undeliverable = 0
+        self._events = 0
+        self._policy_ms: deque[float] = deque(maxlen=LATENCY_WINDOW)
+        self._handlers: Mapping[str, Callable[[bytes, Message], Message | None]] = {
+            "hello": self._hello,
+            "infer": self._infer,
+            "episode.begin": self._begin_episode,
+            "episode.end": self._end_episode,
+            "stats": self._stats,
+            "shutdown": self._shutdown,
+        }
+
+    def stop(self) -> None:
+        """Ask the thread to end; from any thread. What waits is answered, a chunk under way is finished and sent."""
+        self._stop_asked.set()
+        self._sockets.waker.wake()
+
+    def run(self) -> None:
+        """Serve until stopped, then let the engine end and close the sockets."""
+        try:
+            while not self._stop_asked.is_set() and not self._engine_ended:
+                self._turn(IDLE_POLL_S)
+            self._wind_down()
+        except BaseException as failure:  # told to whoever waits for the server, which raises it
+            self.failure = failure
+            self._mailbox.close()
+        finally:
+            self._sockets.close()
+            self.ready.set()
+
+    def _wind_down(self) -> None:
+        self._announce("stopping", {})
+        for envelope in self._mailbox.close():
+            self._refuse(envelope, "stopping", "the server is stopping")
+        deadline = time.monotonic() + self._stop_timeout_s
+        while not self._engine_ended and (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def _turn(self, timeout_s: float) -> None:
+        """One round: wait for something, then answer what came, what was computed and what is outdated."""
+        deadline = self._mailbox.next_deadline()
+        if deadline is not None:
+            timeout_s = min(timeout_s, max(0.0, deadline - time.monotonic()))
+        if self._sockets.wait(math.ceil(1000.0 * timeout_s)):
+            for outcome in self._engine.outcomes():
+                self._settle(outcome)
+            self._receive(self._sockets.control, CONTROL_REQUESTS, "the control socket")
+            self._receive(self._sockets.data, DATA_REQUESTS, "the data socket")
+        for envelope in self._mailbox.expire(time.monotonic()):
+            waited = 1000.0 * (time.monotonic() - envelope.arrived_s)
+            text = f"waited {waited:.0f} ms of a budget of {envelope.request.budget_ms:g} ms"
+            self._reply(self._sockets.data, envelope.sender, Message("expired", envelope.id, {"message": text}))
+
+    def _receive(self, socket: zmq.Socket[bytes], schemas: Mapping[str, Any], where: str) -> None:
+        for _ in range(BATCH):
+            try:
+                sender, *frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            kind = "refused"
+            try:
+                message = decode(frames)
+                check(message, schemas, where)
+                reply = self._handlers[message.type](sender, message)
+                kind = message.type
+            except WireError as error:
+                reply = Message("error", error.request_id, {"code": error.code, "message": str(error)})
+            self._received[kind] += 1
+            if reply is not None:
+                self._reply(socket, sender, reply)
+
+    def _settle(self, outcome: Outcome) -> None:
+        match outcome:
+            case Computed(envelope, chunk, timing_ms):
+                self._policy_ms.append(timing_ms["policy"])
+                scored = self._sessions.take_scored(envelope.request.session)
+                reply = chunk_message(envelope.id, chunk, timing_ms, scored)
+                self._reply(self._sockets.data, envelope.sender, reply)
+            case Refused(envelope, code, text):
+                self._refuse(envelope, code, text)
+            case Scored(session, step, scores):
+                self._sessions.score(session, step, scores)
+                self._announce("score", {"session": session, "step": step, "scores": dict(scores)})
+            case Unscored(session, step, text):
+                self._announce("unscored", {"session": session, "step": step, "message": text})
+            case Ready():
+                self.warm = True
+                self.ready.set()
+                self._announce("ready", {"policy": self._policy})
+            case Ended(error):
+                self._engine_ended = True
+                self.failure = error
+
+    def _hello(self, sender: bytes, message: Message) -> Message:
+        return Message("hello", message.id, {"ready": self.warm, "policy": self._policy, "server": self._identity})
+
+    def _infer(self, sender: bytes, message: Message) -> Message | None:
+        assert message.id is not None  # decode lets only an error go without
+        envelope = Envelope(sender, message.id, InferRequest.from_message(message), time.monotonic())
+        if self._mailbox.closed:
+            return Message("error", message.id, {"code": "stopping", "message": "the server is stopping"})
+        if not self.warm:
+            return Message("busy", message.id, {"message": "the policy is warming up; wait until hello says ready"})
+        try:
+            older = self._mailbox.put(envelope)
+        except MailboxFull:
+            text = f"{len(self._mailbox)} sessions wait already; ask again, or raise max_waiting"
+            return Message("busy", message.id, {"message": text})
+        if older is not None:
+            text = f"step {envelope.request.step} of the same session came before step {older.request.step} was started"
+            self._reply(self._sockets.data, older.sender, Message("superseded", older.id, {"message": text}))
+        return None
+
+    def _begin_episode(self, sender: bytes, message: Message) -> Message:
+        session, task = message.fields["session"], message.fields["task"]
+        self._sessions.begin_episode(session, task)
+        self._announce("episode.begin", {"session": session, "task": task, "seed": message.fields.get("seed")})
+        return Message("ok", message.id, {"adapter": "base"})
+
+    def _end_episode(self, sender: bytes, message: Message) -> Message:
+        session, outcome = message.fields["session"], message.fields["outcome"]
+        task = self._sessions.end_episode(session, outcome)
+        if task is None:
+            text = f"no episode is open in session {session!r}; begin one (a restarted server forgets open ones)"
+            return Message("error", message.id, {"code": "no_episode", "message": text})
+        told = {key: message.fields.get(key) for key in ("outcome", "label", "source")}
+        self._announce("episode.end", {"session": session, "task": task, **told})
+        return Message("ok", message.id)
+
+    def _stats(self, sender: bytes, message: Message) -> Message:
+        return Message("stats", message.id, {"stats": self.stats()})
+
+    def _shutdown(self, sender: bytes, message: Message) -> Message:
+        self._stop_asked.set()
+        return Message("ok", message.id)
+
+    def stats(self) -> dict[str, Any]:
+        """Requests and replies by type, what waits, episodes by outcome, policy time in ms; plain values.
+
+        For this thread, and for others once it is over. `refused` counts messages that broke the protocol.
+        """
+        quantiles = np.percentile(self._policy_ms, (50, 95, 99)).tolist() if self._policy_ms else (None,) * 3
+        return {
+            "uptime_s": time.monotonic() - self._started_s,
+            "ready": self.warm,
+            "received": dict(self._received),
+            "replies": dict(self._replies),
+            "undeliverable": self._undeliverable,
+            "waiting": len(self._mailbox),
+            "sessions": len(self._sessions),
+            "episodes": dict(self._sessions.outcomes),
+            "policy_ms": dict(zip(("p50", "p95", "p99"), quantiles, strict=True)),
+        }
+
+    def _refuse(self, envelope: Envelope, code: str, text: str) -> None:
+        reply = Message("error", envelope.id, {"code": code, "message": text[:16_000]})
+        self._reply(self._sockets.data, envelope.sender, reply)
+
+    def _reply(self, socket: zmq.Socket[bytes], sender: bytes, reply: Message) -> None:
+        try:
+            frames = encode(reply)
+        except WireError as error:  # the policy's own words or numbers do not fit the wire
+            logger.exception("reply %s to request %s cannot be sent", reply.type, reply.id)
+            reply = Message("error", reply.id, {"code": "internal", "message": f"reply cannot be sent: {error}"})
+            frames = encode(reply)
+        self._replies[reply.type] += 1
+        try:
+            socket.send_multipart([sender, *frames], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            # The peer is gone or does not read; the server owes it nothing more.
+            self._undeliverable += 1
+            logger.warning("reply %s to request %s could not be delivered: %s", reply.type, reply.id, error)
+
+    def _announce(self, kind: str, fields: dict[str, Any]) -> None:
+        self._events += 1
+        self._sockets.events.send_multipart(event_frames(kind, self._events, fields))

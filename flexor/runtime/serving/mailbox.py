@@ -1,0 +1,115 @@
+"""Mailbox: the newest observation of each session, handed from the I/O thread to the engine thread.
+
+Every envelope that enters leaves exactly once, by exactly one door: superseded or refused by `put`, taken by `take`,
+outdated by `expire`, or left over by `close`. That is what makes one reply a request a property of the structure.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from flexor.runtime.serving.messages import InferRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A request and where its reply goes.
+
+    Attributes:
+        sender: routing identity of the peer.
+        id: the request id to repeat.
+        request: what is asked.
+        arrived_s: monotonic clock at arrival.
+    """
+
+    sender: bytes
+    id: int
+    request: InferRequest
+    arrived_s: float
+
+    @property
+    def deadline_s(self) -> float:
+        """Monotonic time after which the request is not worth starting."""
+        return self.arrived_s + self.request.budget_ms / 1000.0
+
+
+class MailboxFull(Exception):
+    """As many sessions wait as may; the envelope was not taken."""
+
+
+class Mailbox:
+    """At most one waiting envelope a session, served in the order in which the sessions began to wait."""
+
+    def __init__(self, capacity: int) -> None:
+        """`capacity`: how many sessions may wait at the same time."""
+        self._capacity = capacity
+        self._waiting: dict[str, Envelope] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._waiting)
+
+    def put(self, envelope: Envelope) -> Envelope | None:
+        """Let `envelope` wait; the envelope that it supersedes comes back.
+
+        The newer one keeps the place in the queue, so that a session which asks often waits no longer than others.
+
+        Raises:
+            MailboxFull: too many sessions wait, or the mailbox is closed.
+        """
+        session = envelope.request.session
+        with self._changed:
+            older = self._waiting.get(session)
+            if self._closed or (older is None and len(self._waiting) >= self._capacity):
+                raise MailboxFull
+            self._waiting[session] = envelope
+            self._changed.notify()
+            return older
+
+    def take(self, timeout_s: float) -> Envelope | None:
+        """The envelope that has its turn; None when none came within `timeout_s` or the mailbox is closed.
+
+        Outdated ones are not taken; they stay for `expire`.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._next() is not None, timeout_s)
+            envelope = self._next()
+            if envelope is not None:
+                del self._waiting[envelope.request.session]
+            return envelope
+
+    def _next(self) -> Envelope | None:
+        now = time.monotonic()
+        return next((envelope for envelope in self._waiting.values() if envelope.deadline_s > now), None)
+
+    def expire(self, now: float) -> list[Envelope]:
+        """Remove and return the envelopes that waited longer than their budget."""
+        with self._changed:
+            outdated = [envelope for envelope in self._waiting.values() if envelope.deadline_s <= now]
+            for envelope in outdated:
+                del self._waiting[envelope.request.session]
+            return outdated
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time at which `expire` will next return something, None while nothing waits."""
+        with self._changed:
+            return min((envelope.deadline_s for envelope in self._waiting.values()), default=None)
+
+    def close(self) -> list[Envelope]:
+        """Take nothing any more; what still waits comes back."""
+        with self._changed:
+            self._closed = True
+            left = list(self._waiting.values())
+            self._waiting.clear()
+            self._changed.notify_all()
+            return left
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        with self._changed:
+            return self._closed

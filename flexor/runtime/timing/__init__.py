@@ -1,0 +1,1 @@
+"""Latency, measured as the robot would see it."""

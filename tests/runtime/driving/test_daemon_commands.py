@@ -1,0 +1,168 @@
+"""`flexor run` and `flexor demo` as real processes, with a real server, the tabletop, and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.inference.bundle import Bundle
+
+FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+PATIENCE_S = 120.0  # processes that import torch and MuJoCo, on a machine that may be busy
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: Callable[..., Bundle]) -> str:
+    return str(make_bundle(cameras=CAMERAS).path)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder with a short name, for sockets; whatever still mentions it at the end is killed."""
+    with tempfile.TemporaryDirectory(prefix="fx") as folder:
+        yield Path(folder)
+        for pid in processes(Path(folder)):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes(folder: Path) -> list[int]:
+    """Living processes that have `folder` in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if str(folder).encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it ended while we looked
+    return found
+
+
+def start(scratch: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.Popen(
+        [*FLEXOR, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def wait_until(what: str, condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, f"it ended while waiting for {what}: {process.communicate()}"
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def is_playing(log: Path) -> bool:
+    """Whether an open episode has some frames on disk."""
+    return any(part.stat().st_size > 30_000 for part in log.glob("episodes/*.part"))
+
+
+def test_a_server_killed_under_flexor_run_ends_it_with_code_1_a_message_and_the_episode_as_an_abort(bundle, scratch):
+    address, log = f"ipc://{scratch}/policy.sock", scratch / "log"
+    server = start(scratch, "serve", bundle, "--bind", address)
+    options = ["--log", str(log), "--json", str(scratch / "run.json"), "hold_limit_s=0.5", "connect_timeout_s=120"]
+    run = start(scratch, "run", "--server", address, *options)
+    wait_until("an episode to play", lambda: is_playing(log), run)
+    server.kill()
+    server.communicate(timeout=PATIENCE_S)
+    printed, errors = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 1
+    assert "error: 1 of 1 episodes aborted" in errors
+    assert "did not answer for 0.5 s, the arm is held" in errors
+    assert "Traceback" not in errors
+    assert "abort" in printed
+    rows = EpisodeIndex(log).episodes()
+    assert [row.outcome for row in rows] == ["abort"]
+    told = json.loads((scratch / "run.json").read_text())
+    assert (told["episodes"], told["aborted"], told["success_rate"]) == (1, 1, 0.0)
+    assert told["holds"] > 0
+    assert told["env"]["python"]
+    assert read_episode(Path(told["rows"][0]["path"])).outcome == "abort"
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_demo_leaves_whole_episodes_and_nothing_else(bundle, scratch):
+    log = scratch / "log"
+    demo = start(scratch, "demo", "--bundle", bundle, "--episodes", "8", "--log", str(log))
+    wait_until("a second episode", lambda: any(log.glob("episodes/*.mcap")) and is_playing(log), demo)
+    demo.send_signal(signal.SIGINT)
+    _, errors = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert processes(scratch) == []
+    assert not list(scratch.glob("flexor-*"))  # the private folder with the sockets
+    assert not list(log.glob("**/*.part"))
+    episodes = [read_episode(path) for path in sorted(log.glob("episodes/*.mcap"))]
+    assert len(episodes) >= 2
+    assert all(len(episode.steps) > 0 for episode in episodes[:-1])
+    stopped = {event.kind: event.data for event in episodes[-1].events}["abort"]
+    assert episodes[-1].outcome == "abort"
+    assert stopped["reason"] == "stopped by the user"
+
+
+def test_a_demo_that_is_killed_takes_its_server_with_it(bundle, scratch):
+    demo = start(scratch, "demo", "--bundle", bundle, "--log", str(scratch / "log"))
+    wait_until("the server", lambda: any(scratch.glob("flexor-*/policy.sock")), demo)
+    demo.kill()
+    demo.communicate(timeout=PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while processes(scratch):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_demo_whose_server_cannot_start_tells_why_and_leaves_nothing(scratch):
+    demo = start(scratch, "demo", "--bundle", str(scratch / "nothing"), "--log", str(scratch / "log"))
+    _, errors = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 1
+    assert "the policy server ended with code 1" in errors
+    assert "no bundle" in errors
+    assert "Traceback" not in errors
+    assert processes(scratch) == []
+    assert not list(scratch.glob("flexor-*"))
+
+
+def test_flexor_run_without_a_server_says_how_to_start_one(scratch):
+    run = start(
+        scratch,
+        "run",
+        "--server",
+        f"ipc://{scratch}/policy.sock",
+        "--log",
+        str(scratch / "log"),
+        "connect_timeout_s=0.5",
+    )
+    _, errors = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 1
+    assert "no policy server is ready" in errors
+    assert "flexor serve" in errors
+    assert "Traceback" not in errors
+
+
+def test_unknown_settings_and_tasks_are_refused_by_name(scratch):
+    run = start(scratch, "run", "hold_limits=1")
+    _, errors = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 1
+    assert "hold_limits" in errors
+    assert "hold_limit_s" in errors
+    run = start(
+        scratch, "run", "--task", "juggle", "--server", f"ipc://{scratch}/p.sock", "--log", str(scratch / "log")
+    )
+    _, errors = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 1
+    assert "juggle" in errors
+    assert "red_block_on_plate" in errors
