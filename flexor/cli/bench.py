@@ -42,13 +42,14 @@ def latency(
 
     Example: flexor bench latency pi05-nano --threads 1 --n 200 --busy 1 --json latency.json
     """
+    import itertools
     import os
+    from collections.abc import Callable
 
     # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from flexor.cli.report import progress_console, write_json
+    from flexor.cli.progress import Progress
+    from flexor.cli.report import write_json
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
@@ -62,23 +63,23 @@ def latency(
     policy = Policy(opened, open_engine(opened, engine, precision, threads, flow_steps))
     policy.warm_up()
     observations = synthetic_observations(config.cameras, config.state_dim, image_size)
-    total = n * (2 if busy else 1) + 2 * ROUNDS * REPLIES
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     beside: CallTimes | None = None
     replies = {True: ReplyTimes([], []), False: ReplyTimes([], [])}
-    with Progress(*columns, console=progress_console) as bars:
-        bar = bars.add_task("calls, alone", total=total)
-        alone = time_calls(policy, observations, n, lambda: bars.advance(bar))
+    with Progress() as progress:
+
+        def counter(what: str) -> Callable[[], None]:
+            done = itertools.count(1)
+            return lambda: progress.update(what, next(done), n)
+
+        alone = time_calls(policy, observations, n, counter("calls, alone"))
         if busy:
-            bars.update(bar, description=f"calls beside {busy} busy")
             with BusyProcesses(busy):
-                beside = time_calls(policy, observations, n, lambda: bars.advance(bar))
-        bars.update(bar, description="replies of a server")
-        for _ in range(ROUNDS):
+                beside = time_calls(policy, observations, n, counter(f"calls beside {busy} busy"))
+        for number in range(ROUNDS):
             for slack_entropy in replies:
                 period_s = config.replan / config.hz
                 timed = time_replies(policy, image_size, REPLIES, slack_entropy, period_s)
-                bars.advance(bar, REPLIES)
+                progress.update("replies of a server", 2 * number + 2 - slack_entropy, 2 * ROUNDS)
                 replies[slack_entropy].reply.extend(timed.reply)
                 replies[slack_entropy].overhead.extend(timed.overhead)
     setting = {**policy.describe(), "threads": threads, "image_size": image_size, "load_average": load}

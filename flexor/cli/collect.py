@@ -24,9 +24,8 @@ def collect(
 
     Example: flexor collect --out data/tabletop --episodes 200 disturbance.noise_high=0.4
     """
-    from rich.progress import Progress
-
-    from flexor.cli.report import console, table, write_json
+    from flexor.cli.progress import Progress
+    from flexor.cli.report import table, write_json
     from flexor.runtime.metrics import wilson
     from flexor.settings import load_settings
     from flexor.sim.collect import CollectSettings, Demonstration
@@ -36,12 +35,11 @@ def collect(
     sim_robot(sim)
     settings = load_settings(CollectSettings, config, overrides or [])
     done: list[Demonstration] = []
-    with Progress(console=console) as progress:
-        bar = progress.add_task(f"recording into {out}", total=None)
+    with Progress() as progress:
 
         def told(demonstration: Demonstration, missing: int) -> None:
             done.append(demonstration)
-            progress.update(bar, completed=len(done), total=missing)
+            progress.update(f"recording into {out}", len(done), missing, f"{len(done)} of {missing}")
 
         record(out, episodes, seed, workers, settings, told)
     successes = sum(d.success for d in done)

@@ -26,28 +26,17 @@ def eval_(
 
     Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from flexor.cli.report import console, table, write_json
+    from flexor.cli.progress import Progress
+    from flexor.cli.report import table, write_json
     from flexor.flywheel.evaluate import evaluate
 
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
-        bar = bars.add_task(f"evaluating {bundle}", total=episodes, note="")
-        successes = 0
+    played: list[bool] = []
+    with Progress() as progress:
 
         def on_episode(row: dict[str, Any]) -> None:
-            nonlocal successes
-            successes += row["success"]
-            bars.update(bar, advance=1, note=f"{successes} succeeded")
+            played.append(row["success"])
+            progress.update(f"evaluating {bundle}", len(played), episodes, f"{sum(played)} of {len(played)} succeeded")
 
         result = evaluate(bundle, f"sim:{sim}", chosen, episodes, seed, workers, log, entropy=entropy, watch=on_episode)
     rows = [(row["task"], *_cells(row)) for row in result["tasks"]] + [("all", *_cells(result))]

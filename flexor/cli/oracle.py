@@ -20,20 +20,20 @@ def oracle(
 
     Example: flexor oracle --sim tabletop --episodes 200 --seed 5000
     """
-    from rich.progress import Progress
-
-    from flexor.cli.report import console, table, write_json
+    from flexor.cli.progress import Progress
+    from flexor.cli.report import table, write_json
     from flexor.sim.robots import sim_robot
     from flexor.sim.tasks import TASKS
     from flexor.sim.trial import Trial, summary, try_oracle
 
     sim_robot(sim)
     names = [name.strip() for name in tasks.split(",")] if tasks else list(TASKS)
-    with Progress(console=console) as progress:
-        bar = progress.add_task("oracle", total=episodes)
+    successes: list[bool] = []
+    with Progress() as progress:
 
-        def told(_: Trial) -> None:
-            progress.advance(bar)
+        def told(trial: Trial) -> None:
+            successes.append(trial.success)
+            progress.update("oracle", len(successes), episodes, f"{sum(successes)} of {len(successes)} succeeded")
 
         trials = try_oracle(names, episodes, seed, workers, told)
     groups = {name: [t for t in trials if t.task == name] for name in names} | {"all": trials}

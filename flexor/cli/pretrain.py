@@ -29,9 +29,8 @@ def pretrain(
 
     Example: flexor pretrain --data demonstrations --out my-nano --minutes 40 batch=64
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from flexor.cli.report import console, table, write_json
+    from flexor.cli.progress import Progress
+    from flexor.cli.report import table, write_json
     from flexor.learner.pretrain import Watcher
     from flexor.learner.pretrain import pretrain as train
     from flexor.learner.settings import PretrainSettings
@@ -43,18 +42,14 @@ def pretrain(
         given.append("minutes=40")
     settings = load_settings(PretrainSettings, config, given)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
-        reading = bars.add_task("reading episodes", total=None, note="", visible=False)
-        training = bars.add_task("training", total=1.0, note="", start=False)
+    with Progress() as progress:
 
         def on_episode(done: int, total: int) -> None:
-            bars.update(reading, completed=done, total=total, note=f"{done} of {total}", visible=True)
+            progress.update("reading episodes", done, total, f"{done} of {total}")
 
         def on_step(standing: Standing) -> None:
-            bars.start_task(training)
             note = f"{standing.samples} samples  loss {standing.loss:.3f}  {standing.samples_per_s:.0f}/s"
-            bars.update(training, completed=standing.spent, note=note)
+            progress.update("training", standing.spent, 1.0, note)
 
         result = train(data, out, settings, Watcher(on_episode, on_step))
     table("pretrained", ("", ""), result.items())
