@@ -24,7 +24,8 @@ class Progress:
             TextColumn("{task.fields[note]}"),
         )
         self._on_terminal = progress_console.is_terminal
-        self._bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console)
+        times = (TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bars = Bars(*columns, *times, console=progress_console)
         self._tasks: dict[str, TaskID] = {}
         self._printed_s = 0.0
 

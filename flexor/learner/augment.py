@@ -55,6 +55,24 @@ def shift(images: NDArray[np.uint8], rng: np.random.Generator, pixels: int) -> N
     return shifted
 
 
+def doubt(committed: NDArray[np.float32], rng: np.random.Generator, noise: float, flips: float) -> NDArray[np.float32]:
+    """Make committed actions as little to be relied on as those of a chunk that the policy itself made a while ago.
+
+    Args:
+        committed: [B, H, A], normalised; the last number is the gripper.
+        noise: standard deviation of what is added, the same on all actions of a chunk.
+        flips: share of the chunks whose gripper command is turned round.
+
+    Returns:
+        A changed copy, float32 [B, H, A].
+    """
+    count, _, dim = committed.shape
+    doubted = committed + rng.normal(0.0, noise, (count, 1, dim)).astype(np.float32)
+    turned = rng.random(count) < flips
+    doubted[turned, :, -1] *= -1.0
+    return doubted
+
+
 def to_model(images: NDArray[np.uint8], device: torch.device, photometry: Photometry | None = None) -> Tensor:
     """uint8 [B, V, S, S, 3] -> float32 [B, V, 3, S, S] in [-1, 1] on `device`, as pi05.images.to_model for one look."""
     pixels = torch.from_numpy(images).to(device).permute(0, 1, 4, 2, 3)

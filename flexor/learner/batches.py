@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flexor.learner.augment import Photometry, shift, to_model
+from flexor.learner.augment import Photometry, doubt, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
 from flexor.learner.foresight import waypoints
 from flexor.learner.prompt_table import PromptTable
@@ -29,6 +29,7 @@ class Batch:
         images: float32 [B, V, 3, S, S] in [-1, 1].
         tokens: int64 [B, T]; token_mask: bool [B, T], False where padded.
         actions: float32 [B, H, A], normalised.
+        committed: float32 [B, H, A], normalised: what the model is shown of the actions already on their way.
         places: float32 [B, 2, 3], normalised; known: bool [B, 2] (flexor.learner.foresight).
         generator: on the same device, for the times and noises of the flow loss.
     """
@@ -37,6 +38,7 @@ class Batch:
     tokens: Tensor
     token_mask: Tensor
     actions: Tensor
+    committed: Tensor
     places: Tensor
     known: Tensor
     generator: torch.Generator
@@ -63,6 +65,7 @@ class Batches:
         self._tasks = demonstrations.tasks
         self._states = state.normalize(demonstrations.states)
         self._actions = actions.normalize(demonstrations.actions)
+        self._played = actions.normalize(demonstrations.played)
         self._places, self._known = waypoints(self._states, demonstrations.actions, demonstrations.episodes)
         self._training, self._held_out = demonstrations.split(settings.held_out)
         self._sentences = sentence_numbers(demonstrations)
@@ -81,7 +84,9 @@ class Batches:
         states = self._states[rows] + rng.normal(0, settings.state_noise, (len(rows), self._states.shape[1]))
         sentence = self._say(rows, "train", rng)
         tokens, mask = self._prompts.encode(sentence, states.astype(np.float32), rng, settings.word_dropout)
-        return self._batch(to_model(images, self._device, light), tokens, mask, rows, int(rng.integers(2**62)))
+        committed = doubt(self._played[rows], rng, settings.prefix_noise, settings.prefix_flips)
+        frames = to_model(images, self._device, light)
+        return self._batch(frames, tokens, mask, rows, committed, int(rng.integers(2**62)))
 
     def held_out(self, kind: str) -> Iterator[Batch]:
         """The same held-out samples at every call, unaugmented, with "train" or "held_out" sentences."""
@@ -92,7 +97,7 @@ class Batches:
             rows = chosen[start : start + self._settings.batch]
             tokens, mask = self._prompts.encode(self._say(rows, kind, rng), self._states[rows])
             images = to_model(np.ascontiguousarray(self._images[rows]), self._device)
-            yield self._batch(images, tokens, mask, rows, start)
+            yield self._batch(images, tokens, mask, rows, self._played[rows], start)
 
     def _rows(self, first: int, count: int) -> NDArray[np.int64]:
         """Samples `first` to `first + count` of an endless row of shuffled epochs."""
@@ -113,7 +118,15 @@ class Batches:
         ranges = self._sentences[kind][self._tasks[rows]]
         return rng.integers(ranges[:, 0], ranges[:, 1])
 
-    def _batch(self, images: Tensor, tokens: NDArray, mask: NDArray, rows: NDArray[np.int64], seed: int) -> Batch:
+    def _batch(
+        self,
+        images: Tensor,
+        tokens: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+        rows: NDArray[np.int64],
+        committed: NDArray[np.float32],
+        seed: int,
+    ) -> Batch:
         generator = torch.Generator(self._device)
         generator.manual_seed(seed)
 
@@ -125,6 +138,7 @@ class Batches:
             tokens=put(tokens),
             token_mask=put(mask),
             actions=put(self._actions[rows]),
+            committed=put(committed),
             places=put(self._places[rows]),
             known=put(self._known[rows]),
             generator=generator,

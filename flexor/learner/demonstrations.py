@@ -19,7 +19,7 @@ from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.episodes.episode import Episode, read_episode
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 class DemonstrationError(FlexorError):
@@ -34,6 +34,7 @@ class Demonstrations:
         images: uint8 [n, V, S, S, 3], a read-only memory map, cameras in the order asked for.
         states: float32 [n, state_dim], robot units.
         actions: float32 [n, H, A], robot units: what the expert would do from that step on.
+        played: the same for what the arm was made to do, disturbances included.
         tasks: int64 [n], index into task_names.
         episodes: int64 [n], which episode it came from, numbered by (task, file name).
         task_names: sorted.
@@ -45,6 +46,7 @@ class Demonstrations:
     images: NDArray[np.uint8]
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
+    played: NDArray[np.float32]
     tasks: NDArray[np.int64]
     episodes: NDArray[np.int64]
     task_names: tuple[str, ...]
@@ -84,7 +86,7 @@ def load_demonstrations(
     if not cache.exists():
         _write_cache(cache, files, tuple(cameras), image_size, horizon, on_episode)
     meta = json.loads((cache / "meta.json").read_text())
-    arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "tasks", "episodes")}
+    arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "played", "tasks", "episodes")}
     missing = sorted(set(meta["task_names"]) - sentences.keys())
     if missing:
         raise DemonstrationError(f"{root / 'sentences.json'} lacks the tasks {missing}; add them, or collect again")
@@ -159,6 +161,7 @@ def _samples(
         "key": (episode.meta.task, file.name),
         "states": episode.states[starts],
         "actions": action_chunks(episode.labels, starts, horizon),
+        "played": action_chunks(episode.actions, starts, horizon),
     }
 
 
@@ -167,8 +170,8 @@ def _finish(part: Path, rows: list[dict[str, Any]], views: int, size: int, hz: f
     order = sorted(row["key"] for row in rows)
     task_names = sorted({task for task, _ in order})
     counts = [len(row["states"]) for row in rows]
-    np.save(part / "states.npy", np.concatenate([row["states"] for row in rows]).astype(np.float32))
-    np.save(part / "actions.npy", np.concatenate([row["actions"] for row in rows]).astype(np.float32))
+    for name in ("states", "actions", "played"):
+        np.save(part / f"{name}.npy", np.concatenate([row[name] for row in rows]).astype(np.float32))
     np.save(part / "tasks.npy", np.repeat([task_names.index(row["key"][0]) for row in rows], counts))
     np.save(part / "episodes.npy", np.repeat([order.index(row["key"]) for row in rows], counts))
     shape = (sum(counts), views, size, size, 3)

@@ -27,7 +27,7 @@ def measure(model: Pi05, batches: Iterable[Batch], draws: int, max_delay: int, f
     for batch in batches:
         count = len(batch.actions)
         prefix = model.encode(batch.images, batch.tokens, None, batch.token_mask)
-        mean, _ = flow_loss(model, prefix, batch.actions, draws, max_delay, batch.generator)
+        mean, _ = flow_loss(model, prefix, batch.actions, draws, max_delay, batch.generator, batch.committed)
         loss += count * float(mean)
         sampled = sample(model, prefix, batch.actions.shape, flow_steps, batch.generator)
         distance += count * float((sampled - batch.actions)[..., :3].abs().mean())

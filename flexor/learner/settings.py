@@ -17,6 +17,8 @@ class PretrainSettings(BaseModel):
         samples: budget in training samples; with it a run is repeatable bit for bit (fp32, CPU, one thread).
         draws: (time, noise) draws of the flow loss that share one prefix pass.
         max_delay: largest number of committed actions in training-time real-time chunking.
+        prefix_noise: standard deviation added to a chunk's committed actions, alike on all of them, normalised units.
+        prefix_flips: share of the chunks whose committed actions show the other gripper command.
         muon_lr, adamw_lr: peak rates of the hidden matrices and of everything else.
         final_lr: what is left of the peak when the budget is spent.
         ema: largest decay of the averaged weights, which are the ones that ship.
@@ -40,6 +42,8 @@ class PretrainSettings(BaseModel):
     batch: int = Field(default=64, gt=0)
     draws: int = Field(default=4, gt=0)
     max_delay: int = Field(default=5, ge=0)
+    prefix_noise: float = Field(default=0.3, ge=0)
+    prefix_flips: float = Field(default=0.15, ge=0, le=1)
     muon_lr: float = Field(default=3e-3, gt=0)
     adamw_lr: float = Field(default=1e-3, gt=0)
     warmup_steps: int = Field(default=150, ge=0)

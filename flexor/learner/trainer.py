@@ -147,7 +147,15 @@ class Trainer:
         with self._autocast():
             prefix = self.model.encode(batch.images, batch.tokens, None, batch.token_mask)
             settings = self.settings
-            loss, _ = flow_loss(self.model, prefix, batch.actions, settings.draws, settings.max_delay, batch.generator)
+            loss, _ = flow_loss(
+                self.model,
+                prefix,
+                batch.actions,
+                settings.draws,
+                settings.max_delay,
+                batch.generator,
+                batch.committed,
+            )
             image_tokens = batch.images.shape[1] * self.config.vision.tokens
             foresight = self.foresight.loss(image_tokens, batch.places, batch.known)
         value, self._foresight_loss = float(loss.detach()), float(foresight.detach())

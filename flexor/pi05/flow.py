@@ -21,7 +21,13 @@ def sample_time(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def flow_loss(
-    model: Pi05, prefix: Prefix, actions: Tensor, draws: int, max_delay: int, generator: torch.Generator
+    model: Pi05,
+    prefix: Prefix,
+    actions: Tensor,
+    draws: int,
+    max_delay: int,
+    generator: torch.Generator,
+    committed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Flow-matching loss of `draws` draws of time and noise on one prefix.
 
@@ -35,6 +41,9 @@ def flow_loss(
         draws: K, at least 1.
         max_delay: longest d, 0 for none, below H.
         generator: where times, noise and delays come from; on any device.
+        committed: float32 [B, H, A], what the clean actions are shown as; `actions` themselves when None. An expert's
+            own next action tells where it is going, and a model that has seen nothing else believes it more than its
+            eyes; what was really played, disturbances included, tells less.
 
     Returns:
         The mean squared error over all unclamped numbers (scalar), and the same for each draw, detached [B, K].
@@ -54,7 +63,8 @@ def flow_loss(
     clean = torch.arange(horizon, device=device) < delays
     time = flow_time.expand(-1, -1, horizon).masked_fill(clean, 0.0)
     target = noise - actions[:, None]
-    noised = actions[:, None] + time[..., None] * target
+    shown = actions if committed is None else committed
+    noised = torch.where(clean[..., None], shown[:, None], actions[:, None] + time[..., None] * target)
     errors = (model.velocity(prefix, noised, time) - target).square().mean(dim=-1).masked_fill(clean, 0.0)
     counts = (~clean).sum(dim=-1)
     return errors.sum() / counts.sum(), (errors.detach().sum(dim=-1) / counts)

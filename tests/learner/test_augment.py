@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flexor.learner.augment import Photometry, shift, to_model
+from flexor.learner.augment import Photometry, doubt, shift, to_model
 from flexor.pi05 import images as pi05_images
 
 CPU = torch.device("cpu")
@@ -58,3 +58,24 @@ def test_photometry_is_brightness_contrast_and_colour_of_the_pixels_in_zero_to_o
     plain = channel[:, :, None, None] * bright[..., None, None, None] * contrasted
     expected = np.clip(plain * 2 - 1, -1, 1).transpose(0, 1, 4, 2, 3)
     np.testing.assert_allclose(to_model(frames, CPU, light), expected, atol=1e-5)
+
+
+def test_doubted_actions_are_moved_alike_in_a_chunk_and_differently_between_chunks():
+    committed = np.zeros((400, 10, 7), np.float32)
+    moved = doubt(committed, np.random.default_rng(0), 0.3, 0.0)
+    assert np.ptp(moved, axis=1).max() == 0.0
+    assert moved[:, 0].std() == pytest.approx(0.3, rel=0.05)
+    assert moved.dtype == np.float32
+
+
+def test_a_share_of_the_doubted_chunks_shows_the_other_gripper_command_and_nothing_else():
+    committed = np.ones((1000, 10, 7), np.float32)
+    turned = doubt(committed, np.random.default_rng(0), 0.0, 0.15)
+    assert (turned[..., :6] == 1.0).all()
+    assert 0.1 < (turned[:, 0, 6] == -1.0).mean() < 0.2
+    np.testing.assert_array_equal(turned[:, :, 6], turned[:, :1, 6].repeat(10, axis=1))
+
+
+def test_without_doubt_committed_actions_are_untouched():
+    committed = np.random.default_rng(1).normal(size=(4, 10, 7)).astype(np.float32)
+    np.testing.assert_array_equal(doubt(committed, np.random.default_rng(0), 0.0, 0.0), committed)

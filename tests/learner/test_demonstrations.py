@@ -38,6 +38,7 @@ def test_a_sample_is_a_recorded_frame_with_the_experts_actions_not_the_played_on
     np.testing.assert_array_equal(found.states, episode.states[[0, 4, 8]])
     np.testing.assert_array_equal(found.actions[0], action_chunks(episode.labels, np.array([0]), 10)[0])
     np.testing.assert_array_equal(found.actions[1, :5], episode.labels[4:])
+    np.testing.assert_array_equal(found.played[0], action_chunks(episode.actions, np.array([0]), 10)[0])
     for view, camera in enumerate(CAMERAS):
         np.testing.assert_array_equal(found.images[1, view], resize_with_pad(episode.frames[camera][4], 32))
 
@@ -69,7 +70,7 @@ def test_what_was_read_once_is_read_from_the_cache(tmp_path: Path):
     again = load(tmp_path, on_episode=lambda done, total: read.append(done))
     assert read == [1, 2]
     assert first.digest == again.digest
-    for name in ("images", "states", "actions", "tasks", "episodes"):
+    for name in ("images", "states", "actions", "played", "tasks", "episodes"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
 
 

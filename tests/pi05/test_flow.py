@@ -59,6 +59,16 @@ def test_clean_actions_are_untouched_at_time_zero_and_their_number_covers_the_ra
     assert torch.equal(noised.nan_to_num(0.0).amax(-1), noised.nan_to_num(9.0).amin(-1))
 
 
+def test_committed_actions_are_shown_in_place_of_the_clean_ones_and_nowhere_else(oracle: Oracle, inputs: Draw) -> None:
+    prefix = oracle.encode(*inputs(oracle, 6, 1, 4))
+    committed = torch.full_like(oracle.actions, 7.0)
+    loss, _ = flow_loss(oracle, prefix, oracle.actions, 64, 5, torch.Generator().manual_seed(1), committed)
+    x, time = oracle.asked
+    assert (x[time == 0.0] == 7.0).all()
+    assert not (x[time > 0.0] == 7.0).any()
+    assert loss.item() == pytest.approx(0.0, abs=1e-3)  # what is asked for on the rest has not changed
+
+
 def test_the_loss_sees_noised_actions_only(oracle: Oracle, inputs: Draw) -> None:
     prefix = oracle.encode(*inputs(oracle, 6, 1, 4))
     for error in (0.0, 0.5):
