@@ -22,6 +22,10 @@ from flexor.runtime.inference.bundle import Bundle, shipped_bundles
 from flexor.runtime.observation import Observation
 from flexor.runtime.serving.client import PolicyClient
 
+EMBEDDED = "pi05-nano"
+"""The policy without which the wheel is not whole."""
+LARGEST = 9 * 2**20
+"""Bytes a shipped bundle may have."""
 COMMAND = [str(Path(sys.executable).with_name("flexor"))]
 
 
@@ -65,12 +69,18 @@ def main() -> None:
         importlib.import_module(module)
     if not (Path(flexor.__file__).parent / "py.typed").is_file():
         raise SystemExit("py.typed did not travel into the wheel")
+    shipped = shipped_bundles()
+    if EMBEDDED not in shipped:
+        raise SystemExit(f"{EMBEDDED} did not travel into the wheel; bundles in it: {list(shipped)}")
+    for name, folder in shipped.items():
+        if (size := sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())) > LARGEST:
+            raise SystemExit(f"the bundle {name} has {size} bytes; at most {LARGEST} may ship")
     if "doctor" not in run("--help"):
         raise SystemExit("flexor --help does not list its commands")
     report = json.loads(run("doctor", "--json", "-"))
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="flexor-smoke-") as folder:
-        for name in shipped_bundles():
+        for name in shipped:
             serve_and_infer(name, Path(folder))
     print(f"smoke: flexor {flexor.__version__}, {len(modules)} modules, bundles {report['bundles']}: all good")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,9 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flexor.cli.main import COMMANDS, app
+from flexor.cli.run_view import RunView
+from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 
 FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
 GROUPS = {"episodes": ("list", "show", "verify"), "bench": ("latency",)}
@@ -77,7 +81,8 @@ def test_the_help_of_every_command_ends_with_an_example_and_needs_no_heavy_libra
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
 def test_every_command_can_write_its_result_as_json(call: tuple[str, ...]):
-    assert "--json" in CliRunner().invoke(app, [*call, "--help"]).output
+    told = " ".join(CliRunner().invoke(app, [*call, "--help"]).output.split())
+    assert "--json FILE Also write the result as JSON; - is standard output" in told
 
 
 def test_a_mistyped_command_is_wrong_usage_and_the_right_one_is_offered():
@@ -98,6 +103,30 @@ def test_a_failure_is_one_line_on_standard_error_and_exit_code_1(tmp_path: Path)
     assert run.stderr.startswith("error: ")
     assert "nowhere" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_an_unknown_simulator_is_refused_with_the_names_that_sim_takes():
+    run = flexor("eval", "pi05-nano", "--sim", "nowhere")
+    assert run.returncode == 1
+    assert "unknown simulator 'nowhere', expected one of: tabletop" in run.stderr
+
+
+def test_ctrl_c_before_the_command_has_begun_ends_with_130_and_no_traceback():
+    program = (
+        "import typer.main\ndef ctrl_c(app):\n    raise KeyboardInterrupt\ntyper.main.get_command = ctrl_c\n"
+        "from flexor.cli.main import main\nmain()"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (run.returncode, run.stderr) == (130, "")
+
+
+def test_the_reason_of_an_aborted_episode_keeps_its_square_brackets(tmp_path: Path):
+    reason = "camera 'wrist' has shape (4, 4); expected RGB [height, width, 3] [/x]"
+    report = RunReport(results=[EpisodeResult(0, "left", 0, "abort", reason, 3, 3, None, tmp_path)])
+    printed = io.StringIO()
+    with RunView(report, 1, Console(file=printed)):
+        pass
+    assert reason in printed.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import flexor
 
@@ -111,6 +113,14 @@ def test_everything_that_flexor_asks_for_is_pinned():
     for requirement in importlib.metadata.requires("flexor") or []:
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
         assert name.lower().replace("_", "-") in pinned, requirement
+
+
+def test_no_torch_without_muon_is_asked_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    torch = next(line for line in project["optional-dependencies"]["torch"] if line.startswith("torch"))
+    allowed = Requirement(torch).specifier
+    assert "2.8.0" not in allowed  # torch.optim.Muon, which pretraining uses, came with 2.9
+    assert "2.13.0" in allowed
 
 
 def test_no_file_is_longer_than_three_hundred_lines():

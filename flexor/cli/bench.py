@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from flexor.cli.report import JsonFile
 
 if TYPE_CHECKING:
     from flexor.runtime.timing.latency import CallTimes, ReplyTimes
@@ -33,7 +34,7 @@ def latency(
     n: Annotated[int, typer.Option(min=1, help="Timed calls, for each condition.")] = 200,
     busy: Annotated[int, typer.Option(min=0, help="Measure also beside this many busy processes.")] = 0,
     image_size: Annotated[int, typer.Option(min=1, help="Pixels a side of the synthetic cameras.")] = 224,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - is standard output.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Time a chunk: the engine alone, the whole policy call, and the reply as a client of a real server sees it.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flexor.cli.report import JsonFile
+
 
 def collect(
     out: Annotated[Path, typer.Option("--out", help="Folder of the episodes; what it holds already is kept.")],
@@ -15,7 +17,7 @@ def collect(
     seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, see configs/collect.yaml.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
+    json_file: JsonFile = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as a.b=c.")] = None,
 ) -> None:
     """Record the oracle's demonstrations as episodes, disturbed so that they show the way back.

@@ -7,16 +7,22 @@ from typing import Annotated
 
 import typer
 
+from flexor.cli.report import JsonFile
+
 
 def demo(
     bundle: Annotated[
         str, typer.Option(help="Folder of a bundle, or the name of one that ships with flexor.")
     ] = "pi05-nano",
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes; the tasks take turns.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; 5000 to 9999 were not trained on.")] = 9000,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first episode; 5000 to 9999 were not trained on.")
+    ] = 9000,
     log: Annotated[Path, typer.Option(help="Folder of the recorded episodes.")] = Path("runs/demo"),
-    gif: Annotated[Path | None, typer.Option(help="Write the last successful episode as a GIF here.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - is standard output.")] = None,
+    gif: Annotated[
+        Path | None, typer.Option(help="Write the last success, or else the last episode, as a GIF here.")
+    ] = None,
+    json: JsonFile = None,
 ) -> None:
     """Show the whole loop: a policy server in its own process drives a simulated Franka in real time.
 
@@ -38,7 +44,7 @@ def demo(
         table("demo", ("what", "value"), summary(report))
         console.print(f"episodes in {log}; see them with: flexor episodes list {log}")
     write_json(json, result)
-    if gif is not None:
+    if gif is not None and (report.results or not stopped()):
         write_run_gif(report, gif)
     if stopped():
         raise typer.Exit(130)

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from flexor.cli.report import console, progress_console, table, write_json
+from flexor.cli.report import JsonFile, console, progress_console, table, write_json
 from flexor.errors import FlexorError
 from flexor.runtime.environment import cpu_model, gpu_name, package_version
 from flexor.runtime.inference.bundle import Bundle, shipped_bundles
@@ -72,9 +72,7 @@ class Check:
 
 
 def doctor(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the result here; - is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Tell what this machine can run, and what is missing.
 
@@ -90,11 +88,10 @@ def doctor(
             status.update(f"looked at {check.name}")
     passed = all(check.ok or not check.needed for check in checks)
     libraries = missing_libraries()
-    if str(json_file) != "-":
-        table("flexor doctor", ("what", "state", "found"), ((c.name, c.state, c.found) for c in checks))
-        for check in checks:
-            if not check.ok and check.way_out:
-                console.print(f"{check.name}: {check.way_out}", highlight=False, markup=False, soft_wrap=True)
+    table("flexor doctor", ("what", "state", "found"), ((c.name, c.state, c.found) for c in checks))
+    for check in checks:
+        if not check.ok and check.way_out:
+            console.print(f"{check.name}: {check.way_out}", highlight=False, markup=False, soft_wrap=True)
     result = {
         "passed": passed,
         "checks": [{**asdict(check), "state": check.state} for check in checks],

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from flexor.cli.report import JsonFile
+
 app = typer.Typer(no_args_is_help=True, help="List, show and verify recorded episodes.", rich_markup_mode=None)
 
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.")]
 CHECK_FAILED = 3
 
 
@@ -19,7 +20,7 @@ def list_(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that episodes were logged to.")],
     outcome: Annotated[str | None, typer.Option(help="Only success, failure, abort or unknown.")] = None,
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    json: Json = None,
+    json: JsonFile = None,
 ) -> None:
     """List the episodes of a folder, oldest first."""
     from flexor.cli.report import table, write_json
@@ -46,7 +47,7 @@ def list_(
 def show(
     path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An episode file; of a folder its newest episode.")],
     gif: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the frames as a GIF.")] = None,
-    json: Json = None,
+    json: JsonFile = None,
 ) -> None:
     """Tell what one episode holds."""
     from flexor.cli.report import table, write_json
@@ -77,7 +78,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Recover unfinished and damaged episodes; make the index fit the files.")
     ] = False,
-    json: Json = None,
+    json: JsonFile = None,
 ) -> None:
     """Check every byte of the episodes, and the index against the files; exit with 3 when something is wrong."""
     from flexor.cli.report import console, progress_console, table, write_json
@@ -85,6 +86,8 @@ def verify(
     from flexor.runtime.episodes.episode_check import repair as mend
     from flexor.runtime.episodes.episode_schema import EpisodeError
 
+    if not path.exists():
+        raise EpisodeError(f"{path} does not exist; give a folder that was logged to, or an episode file")
     if path.is_dir():
         with progress_console.status("checking") as status:
             found = check_root(path, lambda file: status.update(f"checking {file.name}"))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flexor.cli.report import JsonFile
+
 
 def eval_(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
@@ -16,8 +18,10 @@ def eval_(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; 5000 to 9999 are for this.")] = 5000,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
+    delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
+    splice: Annotated[str, typer.Option(help="How late chunks continue: replan, or prefix (RTC).")] = "replan",
     log: Annotated[Path | None, typer.Option(help="Record the episodes in this folder.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - is standard output.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Measure the success of a bundle in simulation.
 
@@ -29,7 +33,14 @@ def eval_(
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
     from flexor.flywheel.evaluate import evaluate
+    from flexor.flywheel.lockstep import Delay
 
+    if splice not in ("replan", "prefix"):
+        raise typer.BadParameter(f"{splice!r} is neither replan nor prefix", param_hint="--splice")
+    late = Delay(delay, splice)
+    from flexor.sim.robots import sim_robot
+
+    robot = sim_robot(sim)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
     played: list[bool] = []
     with Progress() as progress:
@@ -38,7 +49,9 @@ def eval_(
             played.append(row["success"])
             progress.update(f"evaluating {bundle}", len(played), episodes, f"{sum(played)} of {len(played)} succeeded")
 
-        result = evaluate(bundle, f"sim:{sim}", chosen, episodes, seed, workers, log, entropy=entropy, watch=on_episode)
+        result = evaluate(
+            bundle, robot, chosen, episodes, seed, workers, log, entropy=entropy, delay=late, watch=on_episode
+        )
     rows = [(row["task"], *_cells(row)) for row in result["tasks"]] + [("all", *_cells(result))]
     table(f"{bundle} in {sim}", ("task", "success", "rate", "95 %", "entropy, bits"), rows)
     write_json(json, result)

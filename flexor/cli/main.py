@@ -83,6 +83,8 @@ def main() -> None:
     except FlexorError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # before a command has begun; after that typer turns it into the same code
+        sys.exit(130)
 
 
 if __name__ == "__main__":

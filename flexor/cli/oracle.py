@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from flexor.cli.report import JsonFile
 
 
 def oracle(
@@ -14,7 +15,7 @@ def oracle(
     episodes: Annotated[int, typer.Option(min=1, help="How many attempts, tasks in turn.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 5000,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure the scripted oracle's own success: the ceiling for what is learned from it.
 

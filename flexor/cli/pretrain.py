@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flexor.cli.report import JsonFile
+
 if TYPE_CHECKING:
     from flexor.learner.trainer import Standing
 
@@ -20,7 +22,7 @@ def pretrain(
     samples: Annotated[int | None, typer.Option(help="Budget in training samples, instead of --minutes.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; 1 by default.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings as YAML.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - is standard output.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Train a policy from demonstrations and write its bundle.
 

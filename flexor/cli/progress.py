@@ -17,15 +17,16 @@ class Progress:
     """One thing after another that takes a while. Use it as a context; `update` says where the present thing stands."""
 
     def __init__(self) -> None:
-        columns = (
+        self._on_terminal = progress_console.is_terminal
+        self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=progress_console,
         )
-        self._on_terminal = progress_console.is_terminal
-        times = (TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bars = Bars(*columns, *times, console=progress_console)
         self._tasks: dict[str, TaskID] = {}
         self._printed_s = 0.0
 

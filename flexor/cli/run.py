@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flexor.cli.report import JsonFile
+
 
 def run(
     robot: Annotated[str, typer.Option(help="Robot, e.g. sim:tabletop.")] = "sim:tabletop",
@@ -16,9 +18,11 @@ def run(
     task: Annotated[list[str] | None, typer.Option(help="Task, may be given again; by default all in turn.")] = None,
     log: Annotated[Path, typer.Option(help="Folder of the recorded episodes.")] = Path("episodes"),
     images: Annotated[str, typer.Option(help="How frames are kept: jpeg, or png for exact replay.")] = "jpeg",
-    gif: Annotated[Path | None, typer.Option(help="Write the last episode as a GIF here.")] = None,
+    gif: Annotated[
+        Path | None, typer.Option(help="Write the last success, or else the last episode, as a GIF here.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Daemon settings as YAML.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - is standard output.")] = None,
+    json: JsonFile = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
 ) -> None:
     """Drive a robot with a served policy, in real time, and record its episodes.
@@ -56,8 +60,8 @@ def run(
             write_json(json, {**report.to_dict(), "seed": seed, "robot": robot, "log_dir": log})
     if report.results:
         table("run", ("what", "value"), summary(report))
-        console.print(f"episodes in {log}")
-    if gif is not None:
+        console.print(f"episodes in {log}", highlight=False, markup=False, soft_wrap=True)
+    if gif is not None and (report.results or not stopped()):
         write_run_gif(report, gif)
     if stopped():
         raise typer.Exit(130)

@@ -52,7 +52,8 @@ class RunView:
             result = self._report.results[self._printed]
             self._printed += 1
             line = f"episode {self._printed} of {self._episodes}: {result.task}: {result.outcome}, {result.steps} steps"
-            self._console.print(line + (f" ({result.reason})" if result.reason else ""))
+            line += f" ({result.reason})" if result.reason else ""
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table(*COLUMNS, title=f"{self._episodes} episodes", title_justify="left", header_style="bold")

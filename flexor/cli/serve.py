@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flexor.cli.report import console, progress_console, write_json
+from flexor.cli.report import JsonFile, console, progress_console, write_json
 
 LOOK_EVERY_S = 0.2
 
@@ -30,13 +30,12 @@ def serve(
     precision: Annotated[str | None, typer.Option(help="What the engine computes in: fp32, bf16.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the server's counters here when it stops.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Serve a bundle: observations in, action chunks out.
 
-    Prints one line when it is ready. The control socket lies beside the data socket.
+    Prints one line when it is ready. The control socket lies beside the data socket. What --json writes are the
+    server's counters when it stops.
 
     Example: flexor serve pi05-nano --bind ipc:///tmp/policy.sock --threads 1
     """

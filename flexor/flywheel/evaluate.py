@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flexor.errors import FlexorError
-from flexor.flywheel.lockstep import Lockstep
+from flexor.flywheel.lockstep import Delay, Lockstep
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.metrics import wilson
 from flexor.runtime.robot import Robot
@@ -47,6 +47,7 @@ def evaluate(
     log_dir: Path | None = None,
     *,
     entropy: bool = True,
+    delay: Delay | None = None,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
     make_policy: Callable[[str], ServedPolicy] = open_policy,
@@ -60,6 +61,7 @@ def evaluate(
         workers: processes; the result does not depend on how many.
         log_dir: where the episodes are recorded; None records none.
         entropy: whether chunks are scored (8 more samples each).
+        delay: chunks come so many steps late, as they do in real time; none when None.
         watch: told every finished episode's row, as it finishes.
         make_robot, make_policy: importable functions, called in each worker with `sim` and `bundle`.
 
@@ -77,7 +79,8 @@ def evaluate(
         {"episode": index, "task": tasks[index % len(tasks)], "seed": seed + index} for index in range(episodes)
     ]
     rows = []
-    args = (bundle, sim, None if log_dir is None else str(log_dir), entropy, make_robot, make_policy)
+    delay = delay or Delay()
+    args = (bundle, sim, None if log_dir is None else str(log_dir), entropy, delay, make_robot, make_policy)
     with WorkerPool(_player, args, min(workers, episodes), EPISODE_TIMEOUT_S) as pool:
         for row in pool.results(jobs):
             rows.append(row)
@@ -86,7 +89,15 @@ def evaluate(
     by_task = [
         {"task": task, **_summary([row for row in rows if row["task"] == task])} for task in dict.fromkeys(tasks)
     ]
-    return {**_summary(rows), "seed": seed, "bundle": bundle, "sim": sim, "tasks": by_task, "rows": rows}
+    return {
+        **_summary(rows),
+        "seed": seed,
+        "bundle": bundle,
+        "sim": sim,
+        "delay": asdict(delay),
+        "tasks": by_task,
+        "rows": rows,
+    }
 
 
 def _known_tasks(sim: str, tasks: Sequence[str], make_robot: Callable[[str], Robot]) -> Sequence[str]:
@@ -106,12 +117,13 @@ def _player(
     sim: str,
     log_dir: str | None,
     entropy: bool,
+    delay: Delay,
     make_robot: Callable[[str], Robot],
     make_policy: Callable[[str], ServedPolicy],
 ) -> Callable[[Job], Result]:
     """In a worker: one robot and one policy for all its episodes."""
     policy, robot = make_policy(bundle), make_robot(sim)
-    lockstep = Lockstep(robot, policy, None if log_dir is None else EpisodeRecorder(log_dir), entropy)
+    lockstep = Lockstep(robot, policy, None if log_dir is None else EpisodeRecorder(log_dir), entropy, delay)
 
     def play(job: Job) -> Result:
         return {"episode": job["episode"], **asdict(lockstep.play(job["task"], job["seed"]))}

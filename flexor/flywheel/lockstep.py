@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +36,44 @@ def noise_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-class Lockstep:
-    """A robot and a policy in one process. A new chunk every `replan` steps, no delay, no clock."""
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """How late a chunk comes, in control steps, and how it continues the one before (DaemonSettings.splice)."""
 
-    def __init__(self, robot: Robot, policy: ServedPolicy, recorder: EpisodeRecorder | None, entropy: bool) -> None:
+    steps: int = 0
+    splice: Literal["replan", "prefix"] = "replan"
+
+
+class Lockstep:
+    """A robot and a policy in one process, no clock. A new chunk every `replan` steps, asked for `delay` earlier."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: ServedPolicy,
+        recorder: EpisodeRecorder | None,
+        entropy: bool,
+        delay: Delay | None = None,
+    ) -> None:
         """
         Args:
             recorder: keeps the episodes; None keeps none.
             entropy: whether every chunk is scored.
+            delay: none when None.
 
         Raises:
             Mismatch: the policy does not fit the robot.
+            FlexorError: a delay that the policy's chunks cannot bridge.
         """
         self._robot, self._policy, self._recorder, self._entropy = robot, policy, recorder, entropy
+        self._delay = delay or Delay()
         self._about = policy.describe()
         check_fit(self._about, robot.spec)
+        longest = self._about["horizon"] - self._about["replan"]
+        if self._delay.splice == "prefix":
+            longest = min(longest, self._about["rtc_max_delay"])
+        if not 0 <= self._delay.steps <= longest:
+            raise FlexorError(f"delay is {self._delay.steps} steps; expected 0 to {longest} for this bundle and splice")
         self._player = ChunkPlayer(robot.spec.action_dim)
         self._guard = Guard(robot.spec)
 
@@ -70,17 +94,27 @@ class Lockstep:
         robot, recorder, spec = self._robot, self._recorder, self._robot.spec
         bits: list[float] = []
         guarded = 0
+        coming: tuple[int, NDArray[np.float32]] | None = None
+        still = np.zeros(spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
+        still[-1] = spec.action_low[-1]
         for step in range(spec.max_steps):
-            state = self._plan(step, seed, bits) if step % self._about["replan"] == 0 else robot.state()
+            anchor, state = self._player.anchor, robot.state()
+            if coming is None and (anchor is None or step >= anchor + self._about["replan"] - self._delay.steps):
+                coming = step, self._plan(step, seed, bits)
+            # The arm does not move before its first chunk is there, so that one is never late.
+            if coming is not None and (anchor is None or step >= coming[0] + self._delay.steps):
+                self._player.splice(*coming, step)
+                coming = None
             wanted = self._player.action(step)
             assert wanted is not None  # replan <= horizon: a bundle is checked for that
             action, events = self._guard.check(wanted, state)
             guarded += len(events)
             if recorder is not None:
-                still = np.zeros(spec.action_dim, np.float32)
                 recorder.step(step, state, still if action is None else action)
                 for event in events:
                     recorder.event(step, f"guard.{event.kind}", event.data)
+            if action is not None:
+                still[-1] = action[-1]
             status = robot.hold() if action is None else robot.act(action)
             if status.done:
                 break
@@ -90,20 +124,26 @@ class Lockstep:
         return LockstepResult(task, seed, status.success, step + 1, mean, guarded)
 
     def _plan(self, step: int, seed: int, bits: list[float]) -> NDArray[np.float32]:
-        """Look and think; returns the state that was seen."""
+        """Look and think; returns the actions from `step` on."""
         seen = self._robot.observe()
         observation = Observation({name: seen.images[name] for name in self._about["cameras"]}, seen.state, seen.prompt)
         noise = noise_seed(seed, step)
-        chunk = self._policy.infer(observation, noise)
+        chunk = self._policy.infer(observation, noise, self._committed(step))
         if self._entropy:
             scores = self._policy.surprise(noise)
             bits.append(scores["ace_bits"])
             chunk = ActionChunk(chunk.actions, chunk.provenance, chunk.timing_ms, {**chunk.scores, **scores})
-        self._player.splice(step, chunk.actions, step)
         if self._recorder is not None:
             self._recorder.frames(step, observation.images)
             self._recorder.chunk(step, chunk)
-        return seen.state
+        return chunk.actions
+
+    def _committed(self, step: int) -> NDArray[np.float32] | None:
+        """What the chunk for `step` has to begin with: the actions that will have been played when it comes."""
+        if self._delay.splice == "replan":
+            return None
+        ahead = self._player.committed(step, self._delay.steps)
+        return ahead.copy() if len(ahead) else None
 
     def _meta(self, task: str, seed: int) -> EpisodeMeta:
         spec, about = self._robot.spec, self._about
@@ -116,5 +156,5 @@ class Lockstep:
             adapter="base",
             hz=spec.hz,
             cameras=tuple(about["cameras"]),
-            extra={"lockstep": True, "policy": about},
+            extra={"lockstep": asdict(self._delay), "policy": about},
         )

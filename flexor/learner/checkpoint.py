@@ -31,7 +31,7 @@ class Checkpoint:
         seconds: wall time used so far.
         losses: of the steps since the last row of the curves.
         identity: what the run is: settings and data; a run with another identity refuses it.
-        tensors: `model/...`, `average/...` and `optimiser/...`.
+        tensors: `trained/...` (model and foresight), `average/...` and `optimiser/...`.
     """
 
     step: int

@@ -55,9 +55,18 @@ class Demonstrations:
     digest: str
 
     def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Sample indices to train on and to hold out: whole episodes, one in every 1 / held_out, of all tasks alike."""
+        """Sample indices to train on and to hold out: whole episodes, one in every 1 / held_out, of all tasks alike.
+
+        Raises:
+            DemonstrationError: too few episodes for one to be held out.
+        """
         every = max(2, round(1 / held_out))
         kept_back = self.episodes % every == every // 2
+        if not kept_back.any():
+            raise DemonstrationError(
+                f"of {len(set(self.episodes.tolist()))} successful episodes none is held out at held_out={held_out:g}; "
+                f"record at least {every // 2 + 1}, or set a larger held_out"
+            )
         return np.flatnonzero(~kept_back), np.flatnonzero(kept_back)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from flexor.errors import FlexorError
 from flexor.learner.settings import PretrainSettings
 from flexor.pi05.model import Pi05
 
@@ -58,8 +59,17 @@ class Optimiser:
         return warm * (self.settings.final_lr + (1 - self.settings.final_lr) * cosine)
 
     def step(self, rate: float) -> float:
-        """Clip the gradients, change the weights at `rate` of the peak, forget the gradients; returns their norm."""
+        """Clip the gradients, change the weights at `rate` of the peak, forget the gradients; returns their norm.
+
+        Raises:
+            FlexorError: a gradient is not finite; no weight was changed.
+        """
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip)
+        if not torch.isfinite(norm):
+            raise FlexorError(
+                f"the norm of the gradients is {float(norm)}; the last checkpoint stands: lower muon_lr and adamw_lr "
+                "and start anew"
+            )
         for part, peak in self._parts.items():
             for group in part.param_groups:
                 group["lr"] = peak * rate

@@ -21,6 +21,7 @@ from flexor.sim.sentences import all_splits
 from flexor.sim.tasks import TASKS
 
 SENTENCES_FILE = "sentences.json"
+JUDGED = ("success", "failure")  # outcomes of recordings that came to their end
 EPISODE_LIMIT_S = 300.0
 
 
@@ -59,7 +60,7 @@ def collect(
     settings: CollectSettings,
     told: Callable[[Demonstration, int], None],
 ) -> None:
-    """Record the seeds seed .. seed + episodes - 1 that `out` does not hold yet.
+    """Record the seeds seed .. seed + episodes - 1 that `out` does not hold yet, or only as a broken-off recording.
 
     Args:
         out: folder of episodes (flexor.runtime.episodes.recorder), with sentences.json beside them.
@@ -68,7 +69,7 @@ def collect(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / SENTENCES_FILE).write_text(json.dumps(all_splits(), indent=1) + "\n")
-    recorded = {int(row.seed) for row in EpisodeIndex(out).episodes()}
+    recorded = {int(row.seed) for row in EpisodeIndex(out).episodes() if row.outcome in JUDGED}
     missing = [s for s in range(seed, seed + episodes) if s not in recorded]
     with WorkerPool(_worker, (out, settings), workers, EPISODE_LIMIT_S) as pool:
         for row in pool.results([{"seed": s} for s in missing]):

@@ -6,9 +6,11 @@ comes in bursts because a policy's own errors last, too; now and then the grippe
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class DisturbanceSettings(BaseModel):
@@ -34,6 +36,14 @@ class DisturbanceSettings(BaseModel):
     )
     drop_steps: int = Field(default=5, ge=1, description="how long it stays open then, in control steps")
     drop_before: int = Field(default=60, ge=1, description="the drop happens before this control step")
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> Self:
+        for low, high in (("noise_low", "noise_high"), ("burst_low", "burst_high")):
+            smallest, largest = getattr(self, low), getattr(self, high)
+            if smallest > largest:
+                raise ValueError(f"{low} is {smallest} and {high} is {largest}; expected {low} of at most {high}")
+        return self
 
 
 class Disturbance:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from point_world import PointPolicy, PointRobot, broken_policy, crashing_policy, open_noisy_policy, open_point
 
 from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import evaluate
-from flexor.flywheel.lockstep import Lockstep, noise_seed
+from flexor.flywheel.lockstep import Delay, Lockstep, noise_seed
 from flexor.runtime.driving.handshake import Mismatch
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.observation import ActionChunk, Observation
 
 run = functools.partial(
     evaluate, "point", "sim:point", ("left", "right"), make_robot=open_point, make_policy=open_noisy_policy
@@ -53,6 +58,35 @@ def test_recording_changes_nothing_and_leaves_every_episode_on_disk(tmp_path):
         assert [recorded.step for recorded in episode.chunks] == list(range(0, len(episode.steps), 5))
 
 
+def test_a_chunk_that_comes_late_is_asked_for_earlier_and_its_first_actions_are_dropped(tmp_path):
+    evaluate_late = functools.partial(run, 1, 7, 1, tmp_path, delay=Delay(2, "replan"))
+    assert evaluate_late()["delay"] == {"steps": 2, "splice": "replan"}
+    (row,) = EpisodeIndex(tmp_path).episodes()
+    episode = read_episode(tmp_path / row.file)
+    anchors = [recorded.step for recorded in episode.chunks]
+    assert anchors[:4] == [0, 3, 6, 9]  # every replan - delay = 3 steps
+    playing = {step: max(a for a in anchors if a == 0 or a + 2 <= step) for step in episode.steps.tolist()}
+    plans = {recorded.step: recorded.chunk.actions for recorded in episode.chunks}
+    for step, action in zip(episode.steps.tolist(), episode.actions, strict=True):
+        np.testing.assert_allclose(action, np.clip(plans[playing[step]][step - playing[step]], -1, 1), atol=1e-6)
+
+
+def test_with_a_prefix_a_late_chunk_begins_with_what_is_played_meanwhile(tmp_path):
+    run(1, 7, 1, tmp_path, delay=Delay(2, "prefix"))
+    (row,) = EpisodeIndex(tmp_path).episodes()
+    episode = read_episode(tmp_path / row.file)
+    plans = {recorded.step: recorded.chunk.actions for recorded in episode.chunks}
+    anchors = sorted(plans)
+    for before, after in itertools.pairwise(anchors):
+        np.testing.assert_array_equal(plans[after][:2], plans[before][after - before : after - before + 2])
+
+
+@pytest.mark.parametrize(("delay", "longest"), [(Delay(6), 5), (Delay(-1), 5), (Delay(6, "prefix"), 5)])
+def test_a_delay_that_no_chunk_can_bridge_is_refused(delay: Delay, longest: int):
+    with pytest.raises(FlexorError, match=f"expected 0 to {longest}"):
+        run(1, 0, 1, delay=delay)
+
+
 def test_no_task_named_means_all_and_an_unknown_one_is_refused_with_the_names():
     every = evaluate("point", "sim:point", (), 2, 0, 1, make_robot=open_point, make_policy=open_noisy_policy)
     assert [row["task"] for row in every["tasks"]] == ["left", "right"]
@@ -78,3 +112,27 @@ def test_noise_seeds_fit_the_wire_and_differ_by_episode_and_step():
     seeds = {noise_seed(seed, step) for seed in range(30) for step in range(30)}
     assert len(seeds) == 900
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_held_step_is_recorded_with_the_gripper_as_it_was(tmp_path):
+    class Lost(PointPolicy):
+        """Closes the gripper, and from step 5 on gives nothing that can be played."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+
+        def infer(
+            self, observation: Observation, noise_seed: int, action_prefix: NDArray[np.float32] | None = None
+        ) -> ActionChunk:
+            chunk = super().infer(observation, noise_seed, action_prefix)
+            chunk.actions[:, 6] = 1.0
+            if self.calls:
+                chunk.actions[:, 0] = np.nan
+            self.calls += 1
+            return chunk
+
+    Lockstep(PointRobot(max_steps=8), Lost(), EpisodeRecorder(tmp_path), entropy=False).play("left", 0)
+    episode = read_episode(next((tmp_path / "episodes").glob("*.mcap")))
+    assert not episode.actions[5:, :6].any()
+    assert (episode.actions[:, 6] == 1.0).all()

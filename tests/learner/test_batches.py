@@ -15,6 +15,7 @@ from flexor.pi05.config import PRESETS
 from flexor.pi05.normalize import Normalizer
 
 PLAIN = {"shift_pixels": 0, "brightness": 0, "contrast": 0, "colour": 0, "state_noise": 0, "word_dropout": 0}
+SURE = {"prefix_noise": 0, "prefix_flips": 0}
 
 
 def batches(demonstrations: Demonstrations, **changes) -> Batches:
@@ -39,7 +40,7 @@ def test_the_same_step_gives_the_same_batch_whatever_was_drawn_before(demonstrat
     drawn = [steady.draw(step) for step in range(30)]
     for step in (29, 3, 17):
         again = jumping.draw(step)
-        for name in ("images", "tokens", "token_mask", "actions"):
+        for name in ("images", "tokens", "token_mask", "actions", "committed"):
             assert torch.equal(getattr(again, name), getattr(drawn[step], name)), (step, name)
         ours, theirs = (torch.rand(4, generator=batch.generator) for batch in (again, drawn[step]))
         assert torch.equal(ours, theirs)
@@ -87,6 +88,16 @@ def test_augmentation_changes_frames_and_states_but_not_actions(demonstrations: 
     assert not torch.equal(plain.images, varied.images)
     assert not torch.equal(plain.tokens, varied.tokens)
     assert torch.equal(plain.actions, varied.actions)
+
+
+def test_committed_actions_are_those_that_were_played_and_doubted_only_in_training(demonstrations: Demonstrations):
+    statistics = measure_statistics(demonstrations.states, demonstrations.actions)
+    played = Normalizer("quantile", statistics["actions"]).normalize(demonstrations.played)
+    sure, doubted = batches(demonstrations, **PLAIN, **SURE), batches(demonstrations, **PLAIN)
+    for batch in (sure.draw(0), next(sure.held_out("train")), next(doubted.held_out("train"))):
+        np.testing.assert_array_equal(batch.committed, played[rows_of(demonstrations, batch.images)])
+        assert not torch.equal(batch.committed, batch.actions)
+    assert not torch.equal(doubted.draw(0).committed, sure.draw(0).committed)
 
 
 def test_the_gripper_is_not_rescaled_and_a_still_channel_is_not_blown_up(demonstrations: Demonstrations):

@@ -63,6 +63,14 @@ def test_an_episode_is_held_out_whole_and_every_task_has_some(tmp_path: Path):
     assert set(found.tasks[held_out]) == set(found.tasks[training]) == {0, 1}
 
 
+def test_too_few_episodes_to_hold_one_out_are_refused_with_the_number_that_is_enough(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=4)
+    found = load(tmp_path)
+    with pytest.raises(DemonstrationError, match=r"of 2 successful episodes none .* held_out=0.05; record at least 11"):
+        found.split(0.05)
+    assert len(set(found.episodes[found.split(0.5)[1]])) == 1
+
+
 def test_what_was_read_once_is_read_from_the_cache(tmp_path: Path):
     record(tmp_path, episodes=2, steps=6)
     read: list[int] = []

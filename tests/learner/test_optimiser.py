@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from flexor.errors import FlexorError
 from flexor.learner.optimiser import Average, Optimiser, is_hidden_matrix
 from flexor.learner.settings import PretrainSettings
 from flexor.pi05.config import PRESETS
@@ -40,6 +41,19 @@ def test_a_step_changes_every_parameter():
     push(model, 1)
     Optimiser(model, SETTINGS).step(1.0)
     assert [name for name, parameter in model.named_parameters() if torch.equal(before[name], parameter)] == []
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_is_refused_and_changes_no_weight(wrong: float):
+    model = micro()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    push(model, 1)
+    gradient = model.action_out_proj.bias.grad
+    assert gradient is not None
+    gradient[0] = wrong
+    with pytest.raises(FlexorError, match="norm of the gradients"):
+        Optimiser(model, SETTINGS).step(1.0)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
 
 
 def test_the_rate_warms_up_and_falls_to_its_final_share():

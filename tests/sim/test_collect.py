@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from flexor.runtime.episodes.episode import Episode, read_episode
 from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.sim.collect import CollectSettings, Demonstration, collect
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.sentences import sentences, split
@@ -56,6 +58,24 @@ def test_a_recording_that_goes_on_skips_what_it_has(recorded: tuple[Path, list[D
     collect(out, 5, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
     assert len(first) == 4
     assert [demonstration.seed for demonstration in told] == [24]
+
+
+def test_a_seed_whose_recording_was_broken_off_is_recorded_again(
+    recorded: tuple[Path, list[Demonstration]], tmp_path: Path
+) -> None:
+    done = read_episode(recorded[0] / EpisodeIndex(recorded[0]).episodes()[0].file)
+    with EpisodeRecorder(tmp_path) as recorder:
+        recorder.begin(replace(done.meta, seed=20))  # and never ended: an abort that nobody judged
+    told: list[Demonstration] = []
+    collect(tmp_path, 1, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    assert [demonstration.seed for demonstration in told] == [20]
+    assert {row.outcome for row in EpisodeIndex(tmp_path).episodes()} == {"abort", "success"}
+
+
+@pytest.mark.parametrize("bounds", [{"burst_low": 13}, {"noise_high": 0.1}])
+def test_bounds_the_wrong_way_round_are_refused_by_name(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"(burst|noise)_low is .* expected (burst|noise)_low of at most"):
+        DisturbanceSettings.model_validate(bounds)
 
 
 def test_sentences_lie_beside_the_demonstrations(recorded: tuple[Path, list[Demonstration]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +29,9 @@ class DaemonSettings(BaseModel):
     """How the daemon behaves.
 
     Attributes:
+        splice: how a chunk continues the one before. "replan": it knows nothing of that one, and its actions for the
+            steps that passed meanwhile are dropped. "prefix": it is asked to begin with the actions already committed
+            (training-time real-time chunking, arXiv 2512.05964), as far as the bundle was trained for that.
         hold_limit_s: the arm is held this long without an action before the episode is aborted.
         reply_timeout_s: how long the client waits for an answer to hello and to the begin and end of an episode.
         connect_timeout_s: how long an episode waits for a server that is ready before the run ends.
@@ -37,6 +40,7 @@ class DaemonSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    splice: Literal["replan", "prefix"] = "replan"
     hold_limit_s: float = Field(default=2.0, gt=0)
     reply_timeout_s: float = Field(default=1.0, gt=0)
     connect_timeout_s: float = Field(default=10.0, gt=0)
@@ -93,7 +97,8 @@ class Daemon:
         spec = self._robot.spec
         unknown = [task for task in tasks if spec.tasks and task not in spec.tasks]
         if unknown or not tasks:
-            raise FlexorError(f"task {unknown or 'none'} of robot {spec.name}; its tasks are {', '.join(spec.tasks)}")
+            wrong = f"has no task {', '.join(unknown)}" if unknown else "was given no task"
+            raise FlexorError(f"robot {spec.name} {wrong}; its tasks are {', '.join(spec.tasks) or 'any sentence'}")
         for index in range(episodes):
             served = self._connect(tasks[index % len(tasks)], seed + index)
             if served is None:
@@ -118,8 +123,8 @@ class Daemon:
                 trouble = str(error)
             self._sleep(HELLO_INTERVAL_S)
         raise ServerGone(
-            f"no policy server is ready after {self._settings.connect_timeout_s:g} s: {trouble}. "
-            "Start one with `flexor serve BUNDLE`, or give its address"
+            f"no policy server is ready after {self._settings.connect_timeout_s:g} s ({trouble}); "
+            "start one with `flexor serve BUNDLE`, or give its address"
         )
 
     def _episode(self, index: int, seed: int, task: str, hello: dict[str, Any], adapter: str) -> EpisodeResult:
@@ -141,10 +146,11 @@ class Daemon:
                 extra={"daemon": settings.model_dump(), "policy": hello},
             )
         )
+        continued = hello["rtc_max_delay"] if settings.splice == "prefix" else 0
         pacer = Pacer(1.0 / spec.hz, self._now, self._sleep)
         loop = ControlLoop(
             robot,
-            self._asker(Plan(hello["horizon"], hello["replan"], hello["rtc_max_delay"])),
+            self._asker(Plan(hello["horizon"], hello["replan"], continued)),
             ChunkPlayer(spec.action_dim),
             Guard(spec, settings.guard),
             pacer,

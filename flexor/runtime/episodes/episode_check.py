@@ -77,7 +77,11 @@ def check_root(root: Path, on_file: Callable[[Path], None] = lambda path: None) 
     recording: list[str] = []
     for path in unfinished_files(root):
         name = path.relative_to(root).as_posix()
-        if is_being_recorded(path):
+        try:
+            alive = is_being_recorded(path)
+        except FileNotFoundError:
+            continue  # its episode ended meanwhile
+        if alive:
             recording.append(name)
         else:
             problems.append(Problem("unfinished", name, "its writer is gone"))

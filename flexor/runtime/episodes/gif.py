@@ -25,6 +25,8 @@ def write_gif(episode: Episode, path: Path | str) -> None:
         EpisodeError: the episode has no frames, or the file cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise EpisodeError(f"cannot write the picture {path}: it is a folder; give the name of a file")
     steps = sorted(set().union(*episode.frames.values()))
     if not steps:
         raise EpisodeError(

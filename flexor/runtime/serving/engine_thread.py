@@ -71,10 +71,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Slack scores of the chunk that `session` asked for at `step`."""
+    """Slack scores of the chunk that `envelope` asked for."""
 
-    session: str
-    step: int
+    envelope: Envelope
     scores: Mapping[str, float]
 
 
@@ -82,8 +81,7 @@ class Scored:
 class Unscored:
     """The slack scores of a chunk could not be computed; its reply had gone out before."""
 
-    session: str
-    step: int
+    envelope: Envelope
     message: str
 
 
@@ -122,7 +120,7 @@ class EngineThread(threading.Thread):
         try:
             self._policy.warm_up()
             self._post(Ready())
-            unscored: tuple[str, int, int] | None = None
+            unscored: tuple[Envelope, int] | None = None
             while not self._mailbox.closed:
                 envelope = self._mailbox.take(IDLE_WAIT_S if unscored is None else SLACK_AFTER_S)
                 if envelope is not None:
@@ -138,8 +136,8 @@ class EngineThread(threading.Thread):
         self._outcomes.append(outcome)
         self._wake()
 
-    def _serve(self, envelope: Envelope) -> tuple[str, int, int] | None:
-        """Answer, and return the session, step and seed of a chunk that is to be scored when there is slack."""
+    def _serve(self, envelope: Envelope) -> tuple[Envelope, int] | None:
+        """Answer, and return the envelope and seed of a chunk that is to be scored when there is slack."""
         request = envelope.request
         seed = secrets.randbits(63) if request.noise_seed is None else request.noise_seed
         try:
@@ -148,7 +146,7 @@ class EngineThread(threading.Thread):
             self._post(Refused(envelope, "internal", f"the engine ended: {type(error).__name__}: {error}"))
             raise
         self._post(outcome)
-        return (request.session, request.step, seed) if isinstance(outcome, Computed) and self._slack_entropy else None
+        return (envelope, seed) if isinstance(outcome, Computed) and self._slack_entropy else None
 
     def _answer(self, envelope: Envelope, seed: int) -> Computed | Refused:
         request = envelope.request
@@ -169,9 +167,11 @@ class EngineThread(threading.Thread):
         timing_ms = {"wait": 1000.0 * (began - envelope.arrived_s), "policy": 1000.0 * (ended - began)}
         return Computed(envelope, chunk, timing_ms)
 
-    def _score(self, session: str, step: int, seed: int) -> Scored | Unscored:
+    def _score(self, envelope: Envelope, seed: int) -> Scored | Unscored:
         try:
-            return Scored(session, step, self._policy.surprise(seed))
+            return Scored(envelope, self._policy.surprise(seed))
         except Exception as error:
-            logger.exception("step %d of session %s could not be scored", step, session)
-            return Unscored(session, step, f"{type(error).__name__}: {error}")
+            logger.exception(
+                "step %d of session %s could not be scored", envelope.request.step, envelope.request.session
+            )
+            return Unscored(envelope, f"{type(error).__name__}: {error}")

@@ -34,6 +34,7 @@ from flexor.runtime.serving.wire import Message, WireError, decode, encode
 IDLE_POLL_S = 1.0
 BATCH = 16  # messages of one socket between two looks at the other ones
 LATENCY_WINDOW = 512
+MAX_TEXT = 16_000  # characters of a policy's own words; up to four bytes each, they still fit a header
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +155,13 @@ class IoThread(threading.Thread):
                 self._reply(self._sockets.data, envelope.sender, reply)
             case Refused(envelope, code, text):
                 self._refuse(envelope, code, text)
-            case Scored(session, step, scores):
-                self._sessions.score(session, step, scores)
+            case Scored(envelope, scores):
+                session, step = envelope.request.session, envelope.request.step
+                self._sessions.score(session, envelope.episode, step, scores)
                 self._announce("score", {"session": session, "step": step, "scores": dict(scores)})
-            case Unscored(session, step, text):
-                self._announce("unscored", {"session": session, "step": step, "message": text})
+            case Unscored(envelope, text):
+                told = {"session": envelope.request.session, "step": envelope.request.step}
+                self._announce("unscored", {**told, "message": text[:MAX_TEXT]})
             case Ready():
                 self.warm = True
                 self.ready.set()
@@ -172,7 +175,10 @@ class IoThread(threading.Thread):
 
     def _infer(self, sender: bytes, message: Message) -> Message | None:
         assert message.id is not None  # decode lets only an error go without
-        envelope = Envelope(sender, message.id, InferRequest.from_message(message), time.monotonic())
+        request = InferRequest.from_message(message)
+        envelope = Envelope(
+            sender, message.id, request, time.monotonic(), self._sessions.touch(request.session).episode
+        )
         if self._mailbox.closed:
             return Message("error", message.id, {"code": "stopping", "message": "the server is stopping"})
         if not self.warm:
@@ -229,7 +235,7 @@ class IoThread(threading.Thread):
         }
 
     def _refuse(self, envelope: Envelope, code: str, text: str) -> None:
-        reply = Message("error", envelope.id, {"code": code, "message": text[:16_000]})
+        reply = Message("error", envelope.id, {"code": code, "message": text[:MAX_TEXT]})
         self._reply(self._sockets.data, envelope.sender, reply)
 
     def _reply(self, socket: zmq.Socket[bytes], sender: bytes, reply: Message) -> None:

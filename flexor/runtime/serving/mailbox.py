@@ -22,12 +22,14 @@ class Envelope:
         id: the request id to repeat.
         request: what is asked.
         arrived_s: monotonic clock at arrival.
+        episode: count of the session's episodes at arrival, so that a score cannot reach the next one.
     """
 
     sender: bytes
     id: int
     request: InferRequest
     arrived_s: float
+    episode: int
 
     @property
     def deadline_s(self) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flexor.runtime.observation import ActionChunk, Observation, Provenance
 from flexor.runtime.serving.schema import IMAGE_PREFIX
-from flexor.runtime.serving.wire import Message, WireError
+from flexor.runtime.serving.wire import Message, WireError, short
 
 PROVENANCE = {entry.name: int if entry.name in ("flow_steps", "noise_seed") else str for entry in fields(Provenance)}
 
@@ -115,7 +115,7 @@ def chunk_from(message: Message) -> tuple[ActionChunk, int | None]:
     """
     given = message.fields["provenance"]
     if set(given) != set(PROVENANCE) or not all(type(given[name]) is kind for name, kind in PROVENANCE.items()):
-        raise WireError("bad_value", f"provenance is {repr(given)[:64]}; expected {list(PROVENANCE)}", message.id)
+        raise WireError("bad_value", f"provenance is {short(given)}; expected {list(PROVENANCE)}", message.id)
     chunk = ActionChunk(
         message.arrays["actions"], Provenance(**given), message.fields["timing_ms"], message.fields["scores"]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from flexor.runtime.serving.wire import MAX_ID, Message, WireError
+from flexor.runtime.serving.wire import MAX_ID, Message, WireError, short
 
 OUTCOMES = ("success", "failure", "abort", "unknown")
 SOURCES = ("sim", "operator", "classifier")
@@ -150,7 +150,7 @@ def check(message: Message, schemas: Mapping[str, Schema], where: str) -> None:
             if rule.required:
                 raise _refusal(message, "missing_key", f"{message.type} without {key!r}; expected {rule.expected}")
         elif not rule.fits(message.fields[key]):
-            shown = repr(message.fields[key])[:64]
+            shown = short(message.fields[key])
             raise _refusal(message, "bad_value", f"{key} of {message.type} is {shown}; expected {rule.expected}")
     _check_arrays(message, schema)
 

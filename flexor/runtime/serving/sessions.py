@@ -9,9 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Session:
-    """One client's state. `scored` is the step and slack scores of its last scored chunk, until a reply carries it."""
+    """One client's state.
+
+    Attributes:
+        task: of the open episode, None between episodes.
+        episode: goes up whenever an episode begins or ends.
+        scored: step and slack scores of its last scored chunk, until a reply carries them.
+    """
 
     task: str | None = None
+    episode: int = 0
     scored: tuple[int, Mapping[str, float]] | None = None
 
 
@@ -41,18 +48,22 @@ class Sessions:
         session = self.touch(name)
         self._forget_episode(session)
         session.task, session.scored = task, None
+        session.episode += 1
 
     def end_episode(self, name: str, outcome: str) -> str | None:
         """Close the open episode and return its task; None when there is none (the server may have restarted)."""
         session = self.touch(name)
         task, session.task, session.scored = session.task, None, None
+        session.episode += 1
         if task is not None:
             self.outcomes[outcome] += 1
         return task
 
-    def score(self, name: str, step: int, scores: Mapping[str, float]) -> None:
-        """Keep the scores of the chunk asked at `step` for the session's next reply."""
-        self.touch(name).scored = (step, scores)
+    def score(self, name: str, episode: int, step: int, scores: Mapping[str, float]) -> None:
+        """Keep the scores of the chunk asked at `step` for the session's next reply, unless `episode` is over."""
+        session = self.touch(name)
+        if session.episode == episode:
+            session.scored = (step, scores)
 
     def take_scored(self, name: str) -> tuple[int, Mapping[str, float]] | None:
         """The kept scores, once."""

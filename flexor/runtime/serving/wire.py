@@ -110,14 +110,14 @@ def decode(frames: Sequence[Frame]) -> Message:
     if type(version) is not int or version != PROTOCOL_VERSION:
         raise WireError(
             "bad_version",
-            f"protocol version {_short(version)}; this side speaks {PROTOCOL_VERSION}: use the same flexor release",
+            f"protocol version {short(version)}; this side speaks {PROTOCOL_VERSION}: use the same flexor release",
             request_id,
         )
     kind = head.get("type")
     if not isinstance(kind, str) or not 0 < len(kind) <= MAX_NAME_CHARS:
-        raise WireError("bad_message", f"type {_short(kind)}; expected a word", request_id)
+        raise WireError("bad_message", f"type {short(kind)}; expected a word", request_id)
     if request_id is None and not (kind == "error" and head.get("id", 0) is None):
-        raise WireError("bad_message", f"id {_short(head.get('id'))}; expected an integer from 0 to 2**63-1")
+        raise WireError("bad_message", f"id {short(head.get('id'))}; expected an integer from 0 to 2**63-1")
     _check_sizes(frames, request_id)
     arrays = _arrays(head.get("arrays"), frames[1:], request_id)
     return Message(kind, request_id, {k: v for k, v in head.items() if k not in _RESERVED}, arrays)
@@ -157,19 +157,19 @@ def _check_sizes(frames: Sequence[Frame], request_id: int | None) -> None:
 
 def _arrays(table: object, frames: Sequence[Frame], request_id: int | None) -> dict[str, NDArray[Any]]:
     if not isinstance(table, list) or len(table) != len(frames):
-        listed = len(table) if isinstance(table, list) else _short(table)
+        listed = len(table) if isinstance(table, list) else short(table)
         raise WireError("bad_array", f"'arrays' lists {listed} but {len(frames)} frames follow", request_id)
     arrays: dict[str, NDArray[Any]] = {}
     for entry, frame in zip(table, frames, strict=True):
         if not isinstance(entry, dict) or set(entry) != {"name", "dtype", "shape"}:
-            raise WireError("bad_array", f"array entry {_short(entry)}; expected name, dtype, shape", request_id)
+            raise WireError("bad_array", f"array entry {short(entry)}; expected name, dtype, shape", request_id)
         name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS or name in arrays:
-            raise WireError("bad_array", f"array name {_short(name)}; expected a new, short word", request_id)
+            raise WireError("bad_array", f"array name {short(name)}; expected a new, short word", request_id)
         if not isinstance(dtype, str) or dtype not in DTYPES:
-            raise WireError("bad_array", f"{name!r} has dtype {_short(dtype)}; expected {_names(DTYPES)}", request_id)
+            raise WireError("bad_array", f"{name!r} has dtype {short(dtype)}; expected {_names(DTYPES)}", request_id)
         if not (isinstance(shape, list) and 0 < len(shape) <= MAX_DIMENSIONS and all(_is_extent(n) for n in shape)):
-            raise WireError("bad_array", f"{name!r} has shape {_short(shape)}; expected positive integers", request_id)
+            raise WireError("bad_array", f"{name!r} has shape {short(shape)}; expected positive integers", request_id)
         expected = math.prod(shape) * DTYPES[dtype].itemsize
         if expected != len(frame):
             raise WireError(
@@ -191,7 +191,10 @@ def _names(table: Mapping[str, object]) -> str:
     return ", ".join(table)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """A value of a stranger, short enough for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # msgpack reads deeper nests than repr does
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -153,6 +154,20 @@ def test_flexor_run_without_a_server_says_how_to_start_one(scratch):
     assert "Traceback" not in errors
 
 
+def test_ctrl_c_before_the_first_episode_ends_with_130_also_when_a_picture_was_asked_for(scratch):
+    """The server takes the connection and says nothing, so the run waits for it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(f"{scratch}/policy.sock")
+        silent.listen()
+        silent.settimeout(PATIENCE_S)
+        options = ["--log", str(scratch / "log"), "--gif", str(scratch / "x.gif"), "connect_timeout_s=120"]
+        run = start(scratch, "run", "--server", f"ipc://{scratch}/policy.sock", *options)
+        silent.accept()[0].close()
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=PATIENCE_S)
+    assert (run.returncode, errors) == (130, "")
+
+
 def test_unknown_settings_and_tasks_are_refused_by_name(scratch):
     run = start(scratch, "run", "hold_limits=1")
     _, errors = run.communicate(timeout=PATIENCE_S)
@@ -164,5 +179,5 @@ def test_unknown_settings_and_tasks_are_refused_by_name(scratch):
     )
     _, errors = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 1
-    assert "juggle" in errors
+    assert "robot sim:tabletop has no task juggle; its tasks are" in errors
     assert "red_block_on_plate" in errors

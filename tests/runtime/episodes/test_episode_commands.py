@@ -41,6 +41,22 @@ def test_show_tells_of_the_newest_and_writes_a_gif(tmp_path, record):
     assert (tmp_path / "e.gif").read_bytes()[:6] == b"GIF89a"
 
 
+def test_json_on_standard_output_is_alone_there(tmp_path, record):
+    path = record(tmp_path, steps=2).end("success", None, "sim")
+    result = flexor("list", tmp_path, "--json", "-")
+    assert [row["id"] for row in json.loads(result.stdout)["episodes"]] == [path.stem]
+    assert "episodes in" in result.stderr
+
+
+def test_square_brackets_in_what_was_recorded_are_shown_as_they_are(tmp_path, record):
+    recorder = record(tmp_path, steps=1)
+    recorder.event(0, "refused", {"why": "RGB [h, w, 3] [/red]"})
+    recorder.end("abort", None, "recorder")
+    result = flexor("show", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "[h, w, 3] [/red]" in " ".join(result.stdout.split())
+
+
 def test_show_of_no_episode_exits_with_1(tmp_path):
     (tmp_path / "x.mcap").write_bytes(b"nothing")
     result = flexor("show", tmp_path / "x.mcap")
@@ -65,6 +81,20 @@ def test_verify_exits_with_3_until_it_is_repaired(tmp_path, record):
     assert flexor("verify", damaged).returncode == 3
     assert flexor("verify", tmp_path, "--repair").returncode == 0
     assert flexor("verify", tmp_path).returncode == 0
+
+
+def test_verify_of_a_path_that_is_not_there_is_an_error_and_no_finding(tmp_path):
+    result = flexor("verify", tmp_path / "nothing.mcap")
+    assert result.returncode == 1
+    assert "nothing.mcap does not exist" in result.stderr
+
+
+def test_verify_passes_over_an_open_episode_that_ends_while_it_looks(tmp_path, record):
+    record(tmp_path, steps=1).end("success", None, "sim")
+    # Listed, and gone when it is opened: what a rename between the two looks like.
+    (tmp_path / "episodes" / "just-ended.mcap.part").symlink_to(tmp_path / "gone")
+    result = flexor("verify", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_verify_repair_sets_aside_what_cannot_be_kept(tmp_path, record):

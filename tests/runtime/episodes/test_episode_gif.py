@@ -37,3 +37,12 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path, record):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(EpisodeError, match=r"cannot write the picture .*taken"):
         write_gif(episode, tmp_path / "taken" / "episode.gif")
+
+
+def test_a_folder_is_no_name_for_a_picture(tmp_path, record, monkeypatch):
+    episode = read_episode(record(tmp_path, steps=1).end("success", None, "sim"))
+    monkeypatch.chdir(tmp_path)
+    for name in (".", tmp_path):
+        with pytest.raises(EpisodeError, match="it is a folder"):
+            write_gif(episode, name)
+    assert not list(tmp_path.glob("*.part"))

@@ -17,7 +17,7 @@ SEEN = observation()
 
 def envelope(number: int, session: str, budget_ms: float = 60_000.0) -> Envelope:
     request = InferRequest(session, number, budget_ms, 0, None, SEEN, None)
-    return Envelope(b"peer", number, request, time.monotonic())
+    return Envelope(b"peer", number, request, time.monotonic(), 0)
 
 
 def test_a_newer_envelope_gives_back_the_older_one_of_its_session() -> None:

@@ -34,6 +34,14 @@ def infer_frames(drop: str = "", arrays: dict[str, Any] | None = None, **changes
     return [bytes(frame) for frame in encode(Message("infer", 9, fields, carried))]
 
 
+def nested(depth: int) -> list[Any]:
+    """A list in a list in a list; msgpack reads 1020 of them, more than Python's own repr does."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.fixture
 def serving(policy: FakePolicy, start: Start) -> FakePolicy:
     start(policy)
@@ -58,6 +66,9 @@ def serving(policy: FakePolicy, start: Start) -> FakePolicy:
         (infer_frames(drop="budget_ms"), "missing_key", 9),
         (infer_frames(session=""), "bad_value", 9),
         (infer_frames(session=4), "bad_value", 9),
+        (infer_frames(session=nested(1015)), "bad_value", 9),
+        ([msgpack.packb({"v": nested(1015), "id": 9})], "bad_version", 9),
+        ([msgpack.packb({"v": 1, "type": "hello", "id": nested(1015), "arrays": []})], "bad_message", None),
         (infer_frames(prompt=None), "bad_value", 9),
         (infer_frames(step=-1), "bad_value", 9),
         (infer_frames(step=True), "bad_value", 9),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -88,3 +89,42 @@ def test_a_chunk_that_cannot_be_scored_is_announced_and_the_server_lives(
         assert (event.type, event.fields["step"]) == ("unscored", 77)
         assert "no samples" in event.fields["message"]
         assert client.infer(observation()).actions.shape == (10, 7)
+
+
+def test_a_score_that_comes_after_its_episode_does_not_reach_the_next_one(
+    policy: FakePolicy, start: Start, connect: Connect, address: str, context: zmq.Context[Any]
+) -> None:
+    with EventReader(address, ("score",), context) as events:
+        start(policy)
+        client = connect()
+        listening(events, client)
+        client.begin_episode("first")
+        policy.slack.clear()
+        client.infer(observation(), step=140)
+        client.end_episode("success")
+        client.begin_episode("second")
+        policy.slack.set()
+        event = events.poll(TIMEOUT_S)
+        while event is not None and event.fields["step"] != 140:
+            event = events.poll(TIMEOUT_S)
+        assert event is not None
+        client.ask(observation(), step=0)
+        assert next_reply(client).scored_step is None
+
+
+def test_a_policy_that_complains_at_length_does_not_end_the_server(start: Start, connect: Connect) -> None:
+    class Talker(FakePolicy):
+        def surprise(self, noise_seed: int) -> dict[str, float]:
+            self.surprised.append(noise_seed)
+            raise RuntimeError("no samples " * 10_000)
+
+    policy = Talker()
+    server = start(policy)
+    client = connect()
+    for step in range(200):
+        client.infer(observation(), step=step)
+        if len(policy.surprised) >= 2:  # the first one was announced before the second one began
+            break
+        time.sleep(0.01)
+    assert len(policy.surprised) >= 2
+    server.stop()
