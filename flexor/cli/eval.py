@@ -34,12 +34,11 @@ def eval_(
     from flexor.cli.report import table, write_json
     from flexor.flywheel.evaluate import evaluate
     from flexor.flywheel.lockstep import Delay
+    from flexor.sim.robots import sim_robot
 
     if splice not in ("replan", "prefix"):
         raise typer.BadParameter(f"{splice!r} is neither replan nor prefix", param_hint="--splice")
     late = Delay(delay, splice)
-    from flexor.sim.robots import sim_robot
-
     robot = sim_robot(sim)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
     played: list[bool] = []

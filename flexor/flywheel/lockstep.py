@@ -69,7 +69,7 @@ class Lockstep:
         self._delay = delay or Delay()
         self._about = policy.describe()
         check_fit(self._about, robot.spec)
-        longest = self._about["horizon"] - self._about["replan"]
+        longest = self._about["horizon"] // 2  # a chunk comes after d steps and has to last until the next one does
         if self._delay.splice == "prefix":
             longest = min(longest, self._about["rtc_max_delay"])
         if not 0 <= self._delay.steps <= longest:
@@ -97,16 +97,14 @@ class Lockstep:
         coming: tuple[int, NDArray[np.float32]] | None = None
         still = np.zeros(spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
         still[-1] = spec.action_low[-1]
+        interval = max(1, self._about["replan"] - self._delay.steps)
         for step in range(spec.max_steps):
-            anchor, state = self._player.anchor, robot.state()
-            if coming is None and (anchor is None or step >= anchor + self._about["replan"] - self._delay.steps):
-                coming = step, self._plan(step, seed, bits)
-            # The arm does not move before its first chunk is there, so that one is never late.
-            if coming is not None and (anchor is None or step >= coming[0] + self._delay.steps):
-                self._player.splice(*coming, step)
-                coming = None
+            state = robot.state()
+            coming = self._arrived(coming, step)
+            if coming is None and (self._player.anchor is None or step >= self._player.anchor + interval):
+                coming = self._arrived((step, self._plan(step, seed, bits)), step)
             wanted = self._player.action(step)
-            assert wanted is not None  # replan <= horizon: a bundle is checked for that
+            assert wanted is not None  # replan <= horizon and 2 delays <= horizon: both are checked at birth
             action, events = self._guard.check(wanted, state)
             guarded += len(events)
             if recorder is not None:
@@ -122,6 +120,16 @@ class Lockstep:
             raise FlexorError(f"robot {spec.name} cannot judge success, so it cannot be evaluated; use a simulated one")
         mean = float(np.mean(bits)) if bits else None
         return LockstepResult(task, seed, status.success, step + 1, mean, guarded)
+
+    def _arrived(
+        self, coming: tuple[int, NDArray[np.float32]] | None, step: int
+    ) -> tuple[int, NDArray[np.float32]] | None:
+        """Splice the chunk that is under way once its delay has passed; what is still under way then."""
+        # The arm does not move before its first chunk is there, so that one is never late.
+        if coming is None or (self._player.anchor is not None and step < coming[0] + self._delay.steps):
+            return coming
+        self._player.splice(*coming, step)
+        return None
 
     def _plan(self, step: int, seed: int, bits: list[float]) -> NDArray[np.float32]:
         """Look and think; returns the actions from `step` on."""

@@ -14,19 +14,18 @@ from flexor.pi05.model import Pi05
 
 
 @torch.no_grad()
-def initialise(model: Pi05, seed: int, number_tokens: Sequence[int] = (), gate_bias: float = 1.0) -> None:
+def initialise(model: Pi05, seed: int, number_tokens: Sequence[int] = ()) -> None:
     """Draw parameters for training from scratch, the same for the same seed on every device.
 
     Linear weights are N(0, 1 / fan_in), biases 0, norms the identity, positions N(0, 0.3). Token embeddings have unit
     variance after Gemma's sqrt(width). The adaRMS Dense starts without dependence on flow time and with every gate at
-    `gate_bias` (openpi: 0, where the expert has to open its gates first).
+    1 (openpi: 0, where the expert has to open its gates first).
 
     Args:
         model: changed in place.
         seed: of the draws.
         number_tokens: ids of consecutive numbers, lowest first (the state bins); their rows become sines and cosines
             of the number, so that neighbours are alike from the first step.
-        gate_bias: bias of the gates of the layers' norms.
 
     Raises:
         ValueError: a number token outside the vocabulary.
@@ -45,7 +44,7 @@ def initialise(model: Pi05, seed: int, number_tokens: Sequence[int] = (), gate_b
         elif isinstance(module, AdaRms):
             module.dense.weight.zero_()
             gate = module.dense.bias.unflatten(0, (3, -1))[2]
-            gate.fill_(0.0 if module is model.expert.norm else gate_bias)
+            gate.fill_(0.0 if module is model.expert.norm else 1.0)
     if number_tokens:
         if not 0 <= min(number_tokens) <= max(number_tokens) < model.config.vocab_size:
             raise ValueError(f"number tokens reach {max(number_tokens)}; the vocabulary has {model.config.vocab_size}")

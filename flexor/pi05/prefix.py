@@ -42,11 +42,3 @@ class Prefix:
             mask=None if self.mask is None else self.mask.expand(count, -1),
             offset=self.offset.expand(count),
         )
-
-    def detach(self) -> Prefix:
-        """The same numbers without their history, for learning the expert alone."""
-        return replace(
-            self,
-            keys=tuple(key.detach() for key in self.keys),
-            values=tuple(value.detach() for value in self.values),
-        )

@@ -31,14 +31,10 @@ RETREAT_HEIGHT = 0.16  # m
 
 
 class Oracle:
-    """Solves one task of a world in closed loop; make a new one, or reset it, for each episode."""
+    """Solves one task of a world in closed loop; make a new one for each episode."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._closing = 0
-
-    def reset(self) -> None:
-        """Forget a begun grasp."""
         self._closing = 0
 
     def act(self, world: World) -> NDArray[np.float32]:

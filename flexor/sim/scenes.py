@@ -44,14 +44,6 @@ class Scene:
     name: str
     items: tuple[Item, ...]
 
-    def item(self, name: str) -> Item:
-        """The item of that name.
-
-        Raises:
-            KeyError: the scene has no such item.
-        """
-        return {item.name: item for item in self.items}[name]
-
 
 SCENES = {
     "blocks": Scene(

@@ -49,6 +49,12 @@ TEMPLATES = {
     ),
 }
 
+LAST = {
+    "place_on": "pick the {item} up and set it on the {target}",
+    "place_in": "take the {item} and put it into the {target}",
+}
+"""The twenty-fifth sentence, said with the plain names only."""
+
 
 def sentences(task: Task) -> tuple[str, ...]:
     """All paraphrases of a task, the plain one first."""
@@ -56,7 +62,8 @@ def sentences(task: Task) -> tuple[str, ...]:
     templates = TEMPLATES[task.kind]
     plain = tuple(t.format(item=item[0], target=target[0]) for t in templates)
     other = tuple(t.format(item=item[1], target=target[i % len(target)]) for i, t in enumerate(templates))
-    return plain + other
+    last = LAST[task.kind].format(item=item[0], target=target[0])
+    return (*plain, *other, last)
 
 
 def split(task: Task) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -79,6 +79,28 @@ def test_with_a_prefix_a_late_chunk_begins_with_what_is_played_meanwhile(tmp_pat
     anchors = sorted(plans)
     for before, after in itertools.pairwise(anchors):
         np.testing.assert_array_equal(plans[after][:2], plans[before][after - before : after - before + 2])
+
+
+@pytest.mark.parametrize("splice", ["replan", "prefix"])
+@pytest.mark.parametrize(
+    ("delay", "asks"),
+    [
+        (0, [0, 5, 10, 15]),
+        (1, [0, 4, 8, 12]),
+        (2, [0, 3, 6, 9]),
+        (3, [0, 2, 5, 8, 11]),  # as the daemon asks: due, and not before the last one is there
+        (5, [0, 1, 6, 11, 16]),
+    ],
+)
+def test_late_chunks_are_asked_for_when_the_daemon_would_and_every_step_has_an_action(
+    tmp_path, delay: int, asks: list[int], splice: Literal["replan", "prefix"]
+):
+    robot = PointRobot(max_steps=40, far=2.0)
+    Lockstep(robot, PointPolicy(far=2.0), EpisodeRecorder(tmp_path), False, Delay(delay, splice)).play("left", 0)
+    episode = read_episode(next((tmp_path / "episodes").glob("*.mcap")))
+    assert [recorded.step for recorded in episode.chunks][: len(asks)] == asks
+    assert len(robot.commands) == 40
+    assert all(command is not None for command in robot.commands)
 
 
 @pytest.mark.parametrize(("delay", "longest"), [(Delay(6), 5), (Delay(-1), 5), (Delay(6, "prefix"), 5)])
