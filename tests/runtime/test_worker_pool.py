@@ -51,6 +51,14 @@ def test_a_job_that_hangs_is_an_error_in_time_and_its_worker_is_ended():
         list(workers.results([{"number": 1, "sleep": True}]))
 
 
+def test_a_worker_that_is_ended_in_the_middle_of_a_job_closes_what_the_job_holds(tmp_path):
+    mark = tmp_path / "mark"
+    jobs = [{"number": 1, "hold": str(mark)}, {"number": 2, "after": str(mark), "die": True}]
+    with pool(2, 60.0) as workers, pytest.raises(FlexorError, match="exit code -9"):
+        list(workers.results(jobs))
+    assert mark.read_text() == "closed"
+
+
 def test_no_workers_are_refused():
     with pytest.raises(FlexorError, match="workers is 0"):
         pool(0, 1.0)
