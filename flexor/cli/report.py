@@ -47,7 +47,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     """Print rows under named columns; a float is shown with four significant digits."""
     printed = Table(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
-        printed.add_column(column)
+        printed.add_column(column, overflow="fold")  # a name cut short names nothing
     for row in rows:
         printed.add_row(*(escape(_cell(value)) for value in row))
     console.print(printed)

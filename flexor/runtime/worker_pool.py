@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from flexor.errors import FlexorError
@@ -129,9 +129,15 @@ class WorkerPool:
         self._workers.clear()
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End by an exception, so that what the job holds is closed: an open episode ends as an abort."""
+    raise SystemExit(128 + number)
+
+
 def _serve(pipe: Connection, make: Callable[..., Callable[[Job], Result]], args: tuple[Any, ...]) -> None:
     """The life of a worker: jobs from the pipe until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    signal.signal(signal.SIGTERM, _leave)
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
     work: Callable[[Job], Result] | None = None
     try:

@@ -21,6 +21,7 @@ def test_list_writes_the_rows_that_were_asked_for(tmp_path, record):
     rows = json.loads((tmp_path / "list.json").read_text())["episodes"]
     assert [(row["id"], row["label"], row["steps"]) for row in rows] == [(path.stem, "collision", 3)]
     assert "collision" in result.stdout
+    assert "…" not in result.stdout  # nothing is cut short on a narrow screen
 
 
 def test_list_of_a_folder_that_was_never_logged_to_exits_with_1(tmp_path):
