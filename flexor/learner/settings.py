@@ -58,7 +58,7 @@ class PretrainSettings(BaseModel):
     colour: float = Field(default=0.1, ge=0, lt=1)
     foresight: float = Field(default=1.0, ge=0)
     word_dropout: float = Field(default=0.02, ge=0, lt=1)
-    held_out: float = Field(default=0.05, gt=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, le=0.5)
     evaluation_samples: int = Field(default=256, gt=0)
     evaluate_steps: int = Field(default=500, gt=0)
     log_steps: int = Field(default=20, gt=0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,9 @@ class Trainer:
         self.settings = settings
         self.config = PRESETS[settings.preset]
         self.device = choose_device(settings.device)
-        self._identity = {**settings.identity(), "data": demonstrations.digest}
+        words = json.dumps([asdict(kinds) for kinds in demonstrations.sentences])
+        sentences = hashlib.sha256(words.encode()).hexdigest()[:16]  # what the token ids mean follows from them
+        self._identity = {**settings.identity(), "data": demonstrations.digest, "sentences": sentences}
         self._checkpoint_path = folder / "checkpoint.safetensors"
         training, _ = demonstrations.split(settings.held_out)
         self.statistics = measure_statistics(demonstrations.states[training], demonstrations.actions[training])

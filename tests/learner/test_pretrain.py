@@ -87,6 +87,16 @@ def test_a_finished_run_writes_the_same_bundle_again_without_training(
     assert again["bundle_hash"] == result["bundle_hash"]
 
 
+def test_other_sentences_are_another_run_because_they_give_the_token_ids_their_meaning(tmp_path: Path):
+    record(tmp_path / "data", episodes=10)
+    out = tmp_path / "told-anew"
+    pretrain(tmp_path / "data", out, settings(samples=32), QUIET)
+    words = {task: {**kinds, "train": ["another way to say it"]} for task, kinds in SENTENCES.items()}
+    (tmp_path / "data" / "sentences.json").write_text(json.dumps(words))
+    with pytest.raises(FlexorError, match=r"another run: sentences was"):
+        pretrain(tmp_path / "data", out, settings(samples=64), QUIET)
+
+
 def test_another_seed_is_another_run(trained: tuple[Path, dict[str, Any]], recordings: Path):
     with pytest.raises(FlexorError, match="seed was 0 and is now 1"):
         pretrain(recordings, trained[0], settings(samples=960, seed=1), QUIET)
