@@ -50,7 +50,7 @@ build: $(DEV_STAMP) ## sdist, wheel from it, clean install, smoke test outside t
 
 nano: check-system $(RUN_STAMP) ## make the shipped policy again: record, train (about an hour on two cores), measure
 	$(BIN)/flexor collect --out data/tabletop --episodes 2000 --workers 2
-	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 50 --threads 1
+	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 45 --threads 1
 	$(BIN)/flexor eval runs/pi05-nano --episodes 200 --seed 5000 --workers 2 --json runs/pi05-nano.eval.json
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine
