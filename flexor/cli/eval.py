@@ -19,7 +19,7 @@ def eval_(
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
-    splice: Annotated[str, typer.Option(help="How late chunks continue: replan, or prefix (RTC).")] = "replan",
+    splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
     log: Annotated[Path | None, typer.Option(help="Record the episodes in this folder.")] = None,
     json: JsonFile = None,
 ) -> None:

@@ -41,7 +41,7 @@ class Delay:
     """How late a chunk comes, in control steps, and how it continues the one before (DaemonSettings.splice)."""
 
     steps: int = 0
-    splice: Literal["replan", "prefix"] = "replan"
+    splice: Literal["replan", "prefix"] = "prefix"
 
 
 class Lockstep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -119,8 +120,9 @@ class WorkerPool:
 
     def _stop(self) -> None:
         for worker in self._workers:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # an idle worker ends by that
+            if worker.job is not None:
+                worker.process.terminate()
         for worker in self._workers:
             worker.process.join(STOP_S)
             if worker.process.is_alive():
@@ -153,3 +155,7 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[Job], Result]], args:
             pipe.send_bytes(json.dumps(answer).encode())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
+    finally:
+        # What was made goes while Python is whole: a renderer that is freed at the very end complains.
+        work = None
+        gc.collect()

@@ -29,9 +29,10 @@ class DaemonSettings(BaseModel):
     """How the daemon behaves.
 
     Attributes:
-        splice: how a chunk continues the one before. "replan": it knows nothing of that one, and its actions for the
-            steps that passed meanwhile are dropped. "prefix": it is asked to begin with the actions already committed
-            (training-time real-time chunking, arXiv 2512.05964), as far as the bundle was trained for that.
+        splice: how a chunk continues the one before. "prefix": it is asked to begin with the actions already committed
+            (training-time real-time chunking, arXiv 2512.05964), as far as the bundle was trained for that; one that
+            was not is replanned plainly. "replan": it knows nothing of the one before, and its actions for the steps
+            that passed meanwhile are dropped.
         hold_limit_s: the arm is held this long without an action before the episode is aborted.
         reply_timeout_s: how long the client waits for an answer to hello and to the begin and end of an episode.
         connect_timeout_s: how long an episode waits for a server that is ready before the run ends.
@@ -40,7 +41,7 @@ class DaemonSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    splice: Literal["replan", "prefix"] = "replan"
+    splice: Literal["replan", "prefix"] = "prefix"
     hold_limit_s: float = Field(default=2.0, gt=0)
     reply_timeout_s: float = Field(default=1.0, gt=0)
     connect_timeout_s: float = Field(default=10.0, gt=0)

@@ -146,8 +146,8 @@ def test_the_first_action_waits_for_the_first_chunk_so_that_none_of_it_is_skippe
 
 
 def test_an_action_is_played_at_the_step_it_was_made_for(tmp_path):
-    """By default no prefix is sent; every action tells its chunk: row = step - anchor, of the newest chunk here."""
-    client, robot, _ = run(tmp_path, lambda step: 0.06)
+    """Without prefixes every action tells its chunk: row = step - anchor, of the newest chunk that is here."""
+    client, robot, _ = run(tmp_path, lambda step: 0.06, splice="replan")
     assert [ask["prefix"] for ask in client.asked] == [None] * len(client.asked)
     expected = [(0, step) for step in range(5)]  # asked at 3, two steps of delay: takes over at 5 with its row 2
     expected += [(anchor, step - anchor) for anchor in range(3, 27, 3) for step in range(anchor + 2, anchor + 5)]
@@ -155,7 +155,7 @@ def test_an_action_is_played_at_the_step_it_was_made_for(tmp_path):
 
 
 def test_the_action_prefix_is_exactly_what_is_played_until_the_chunk_comes(tmp_path):
-    client, robot, _ = run(tmp_path, lambda step: 0.11, splice="prefix")
+    client, robot, _ = run(tmp_path, lambda step: 0.11)
     assert len(client.asked) > 5
     for ask in client.asked[1:]:
         assert ask["prefix"].shape == (ask["delay"], 7) == (3, 7)
@@ -164,7 +164,7 @@ def test_the_action_prefix_is_exactly_what_is_played_until_the_chunk_comes(tmp_p
 
 
 def test_the_prefix_is_never_longer_than_the_bundle_was_trained_for(tmp_path):
-    client, _, _ = run(tmp_path, lambda step: 0.23, rtc_max_delay=2, splice="prefix")
+    client, _, _ = run(tmp_path, lambda step: 0.23, rtc_max_delay=2)
     assert all(ask["prefix"] is None or len(ask["prefix"]) <= 2 for ask in client.asked)
     assert any(ask["prefix"] is not None for ask in client.asked)
 
