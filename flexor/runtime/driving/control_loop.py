@@ -61,6 +61,7 @@ class ControlLoop:
         report: RunReport,
         live: Live,
         *,
+        bundle: str,
         cameras: list[str],
         hold_limit_s: float,
         now: Callable[[], float],
@@ -69,7 +70,7 @@ class ControlLoop:
     ) -> None:
         self._robot, self._asker, self._player, self._guard = robot, asker, player, guard
         self._pacer, self._recorder, self._report, self._live = pacer, recorder, report, live
-        self._cameras, self._hold_limit_s = cameras, hold_limit_s
+        self._bundle, self._cameras, self._hold_limit_s = bundle, cameras, hold_limit_s
         self._now, self._stopped, self._watch = now, stopped, watch
         self._period_s = 1.0 / robot.spec.hz
         self._held_since: float | None = None
@@ -173,6 +174,12 @@ class ControlLoop:
             if reply.type not in ("timeout", "superseded"):  # those two are silence, told by the client
                 self._trouble = f"{reply.code}: {reply.message}"
             self._recorder.event(next_step, "refused", {"anchor": reply.step, "code": reply.code, "why": reply.message})
+            return
+        if (other := chunk.provenance.bundle) != self._bundle:
+            # A server that came back with another policy: its chunks may not even have the right number of columns.
+            self._report.refusals["other_bundle"] += 1
+            self._trouble = f"other_bundle: the server now serves {other}, this episode began with {self._bundle}"
+            self._recorder.event(next_step, "refused", {"anchor": reply.step, "code": "other_bundle", "bundle": other})
             return
         self._report.latencies_ms.append(reply.round_trip_ms)
         self._live.latency_ms = reply.round_trip_ms

@@ -133,6 +133,7 @@ class Daemon:
         spec = robot.spec
         live = Live(index, task)
         holds_before = self.report.holds
+        bundle = f"{hello['bundle']}@{hello['hash'][:12]}"  # as the provenance of its chunks says it
         robot.reset(seed, task)
         recorder.begin(
             EpisodeMeta(
@@ -140,7 +141,7 @@ class Daemon:
                 task=task,
                 prompt=spec.tasks.get(task, task),
                 seed=seed,
-                bundle=f"{hello['bundle']}@{hello['hash'][:12]}",
+                bundle=bundle,
                 adapter=adapter,
                 hz=spec.hz,
                 cameras=tuple(hello["cameras"]),
@@ -158,6 +159,7 @@ class Daemon:
             recorder,
             self.report,
             live,
+            bundle=bundle,
             cameras=list(hello["cameras"]),
             hold_limit_s=settings.hold_limit_s,
             now=self._now,

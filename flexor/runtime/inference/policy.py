@@ -165,10 +165,13 @@ class Policy:
             raise EngineError(f"the chunk of {self.bundle.id} cannot be scored: {error}") from error
 
     def _executed(self) -> slice:
-        """Rows of the last chunk that are meant to be executed and were not clamped."""
+        """Rows of the last chunk that are meant to be executed and were not clamped.
+
+        A chunk that continues d actions is asked for d steps early, and so is the one after it: it plays up to replan.
+        """
         clamp = self._asked.action_prefix if self._asked else None
         first = 0 if clamp is None else len(clamp)
-        return slice(first, min(first + self._config.replan, self._config.horizon))
+        return slice(first, max(self._config.replan, first + 1))
 
     def _provenance(self, noise_seed: int) -> Provenance:
         engine = self.engine
