@@ -20,7 +20,7 @@ from flexor.cli.run_view import RunView
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 
 FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
-GROUPS = {"episodes": ("list", "show", "verify"), "bench": ("latency",)}
+GROUPS = {"episodes": ("list", "show", "verify", "evict"), "bench": ("latency",)}
 CALLS = [(name,) for name in COMMANDS if name not in GROUPS] + [
     (group, sub) for group, subs in GROUPS.items() for sub in subs
 ]

@@ -1,7 +1,8 @@
-"""`flexor episodes`: look at recorded episodes, and check that nothing of them is lost."""
+"""`flexor episodes`: look at recorded episodes, check that nothing of them is lost, and make room on the disk."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,10 @@ import typer
 
 from flexor.cli.report import JsonFile
 
-app = typer.Typer(no_args_is_help=True, help="List, show and verify recorded episodes.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="List, show, verify and evict recorded episodes.", rich_markup_mode=None)
 
 CHECK_FAILED = 3
+GIB = 2**30
 
 
 @app.command("list", epilog="Example: flexor episodes list runs/first --outcome failure")
@@ -124,4 +126,57 @@ def verify(
         },
     )
     if problems:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command(epilog="Example: flexor episodes evict runs/first --max-gib 20 --dry-run")
+def evict(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that episodes were logged to.")],
+    max_gib: Annotated[float, typer.Option(metavar="X", help="What all its episode files may take together, GiB.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which episodes would go.")] = False,
+    json: JsonFile = None,
+) -> None:
+    """Remove finished episodes until the folder fits: oldest successes first, then all others, oldest first.
+
+    Exits with 3 when the folder is over the budget still and nothing is left that may go.
+    """
+    from flexor.cli.report import console, table, write_json
+    from flexor.runtime.episodes.budget import DiskBudget
+    from flexor.runtime.episodes.episode_schema import EpisodeError
+
+    if not math.isfinite(max_gib):
+        raise EpisodeError(f"--max-gib is {max_gib}; give a finite number of GiB")
+    budget = DiskBudget(root, int(max_gib * GIB))
+    before = budget.used_bytes()
+    evicted = budget.evict(dry_run)
+    freed = sum(episode.bytes for episode in evicted)
+    left = before - freed if dry_run else budget.used_bytes()
+    if evicted:
+        table(
+            "episodes that would go" if dry_run else "episodes removed",
+            ("episode", "outcome", "bytes"),
+            [(episode.id, episode.outcome, episode.bytes) for episode in evicted],
+        )
+    console.print(
+        f"{'would free' if dry_run else 'freed'}: {freed / GIB:.4g} GiB   left: {left / GIB:.4g} GiB   "
+        f"budget: {max_gib:.4g} GiB"
+    )
+    fits = left <= budget.max_bytes
+    write_json(
+        json,
+        {
+            "root": str(root),
+            "dry_run": dry_run,
+            "max_bytes": budget.max_bytes,
+            "bytes_before": before,
+            "bytes_left": left,
+            "fits": fits,
+            "evicted": [asdict(episode) for episode in evicted],
+        },
+    )
+    if not fits:
+        console.print(
+            "over the budget still: what is left is being recorded, set aside as .mcap.damaged, or not in the index; "
+            "`flexor episodes verify` names it"
+        )
         raise typer.Exit(CHECK_FAILED)

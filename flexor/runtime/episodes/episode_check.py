@@ -12,7 +12,7 @@ from mcap.records import DataEnd, Footer
 from mcap.stream_reader import MAGIC_SIZE
 
 from flexor.runtime.episodes.episode import DAMAGE, Episode, open_reader, read_episode
-from flexor.runtime.episodes.episode_files import finished_files, is_being_recorded, unfinished_files
+from flexor.runtime.episodes.episode_files import episode_folder, finished_files, is_being_recorded, unfinished_files
 from flexor.runtime.episodes.episode_schema import OUTCOMES, SOURCES, EpisodeError
 from flexor.runtime.episodes.frame_codec import frame_digest
 from flexor.runtime.episodes.index import EpisodeIndex, EpisodeRow, row_of
@@ -61,10 +61,7 @@ def check_file(path: Path) -> list[str]:
 
 def check_root(root: Path, on_file: Callable[[Path], None] = lambda path: None) -> RootCheck:
     """Check every file below a root, and the index against them. `on_file` is called before each file."""
-    if not (root / "episodes").is_dir():
-        raise EpisodeError(
-            f"{root} holds no episodes: it has no folder named episodes; give a folder that was logged to"
-        )
+    episode_folder(root)
     problems: list[Problem] = []
     files = finished_files(root)  # before the index: an episode that ends meanwhile has its row later than its file
     rows = {row.file: row for row in EpisodeIndex(root).episodes()}

@@ -11,6 +11,16 @@ from typing import BinaryIO
 from flexor.runtime.episodes.episode_schema import EpisodeError
 
 
+def episode_folder(root: Path) -> Path:
+    """The folder of a root that its episodes lie in. Raises EpisodeError when there is none."""
+    folder = root / "episodes"
+    if not folder.is_dir():
+        raise EpisodeError(
+            f"{root} holds no episodes: it has no folder named episodes; give a folder that was logged to"
+        )
+    return folder
+
+
 def finished_files(root: Path) -> list[Path]:
     """The finished episode files of a root, oldest first."""
     return sorted((root / "episodes").glob("*.mcap"))

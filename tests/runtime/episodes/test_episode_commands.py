@@ -130,7 +130,7 @@ def test_wrong_usage_exits_with_2():
 
 
 def test_every_command_shows_an_example():
-    for command in ("list", "show", "verify"):
+    for command in ("list", "show", "verify", "evict"):
         assert f"Example: flexor episodes {command} " in flexor(command, "--help").stdout
 
 
