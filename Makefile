@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nano test test-quick format format-check type layers build bench check-python check-system
+.PHONY: help demo nano test test-quick nightly format format-check type layers build bench check-python check-system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -19,10 +19,13 @@ demo: check-system $(RUN_STAMP) ## install flexor into .venv and show the whole 
 	$(BIN)/flexor demo
 
 test: check-system $(DEV_STAMP) ## install flexor into .venv and run the tests
-	$(BIN)/pytest -m "not gpu" --durations=10
+	$(BIN)/pytest -m "not gpu and not nightly" --durations=10
 
 test-quick: $(DEV_STAMP) ## the tests that take seconds
-	$(BIN)/pytest -m "not gpu and not slow" -q
+	$(BIN)/pytest -m "not gpu and not slow and not nightly" -q
+
+nightly: check-system $(DEV_STAMP) ## what takes minutes: 100,000 broken messages at the wire decoder
+	$(BIN)/pytest -m "nightly and not gpu" --durations=10
 
 format: $(DEV_STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format

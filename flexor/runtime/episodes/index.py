@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -131,7 +132,10 @@ class EpisodeIndex:
                 )
 
     def episodes(self, outcome: str | None = None, task: str | None = None) -> list[EpisodeRow]:
-        """Rows in the order of their beginning, those of one outcome or task if asked; none when there is no index."""
+        """Rows in the order of their beginning, those of one outcome or task if asked; none when there is no index.
+
+        A reader waits for no writer and holds none up. The folder may be one that cannot be written to.
+        """
         if outcome is not None and outcome not in OUTCOMES:
             raise EpisodeError(f'outcome is "{outcome}"; give one of {", ".join(OUTCOMES)}')
         if not self.path.exists():
@@ -139,7 +143,9 @@ class EpisodeIndex:
         where = {"outcome": outcome, "task": task}
         given = {column: value for column, value in where.items() if value is not None}
         condition = " WHERE " + " AND ".join(f"{column} = ?" for column in given) if given else ""
-        with self._transaction() as connection:
+        with self._reading() as connection:
+            if self._version(connection) == 0:
+                return []  # another process makes the index this moment
             rows = connection.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM episodes{condition} ORDER BY started, id", tuple(given.values())
             ).fetchall()
@@ -155,32 +161,54 @@ class EpisodeIndex:
         return sorted(rows, key=lambda row: (row.started, row.id))
 
     @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._named_errors(), contextlib.closing(self._connect_to_read()) as connection:
+            connection.execute("BEGIN DEFERRED")
+            yield connection
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._named_errors(), contextlib.closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
         try:
-            with contextlib.closing(self._connect()) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
+            yield
         except sqlite3.Error as error:
             raise EpisodeError(
                 f"episode index {self.path}: {error}; if it stays so, delete the index.sqlite* files and run "
                 "`flexor episodes verify --repair`, which makes them again from the episodes"
             ) from error
 
+    def _connect_to_read(self) -> sqlite3.Connection:
+        mode = "mode=rw"
+        if not os.access(self.root, os.W_OK):
+            # SQLite cannot make a log here. Without one that a writer left open, the file itself is all there is.
+            mode = "mode=ro" if Path(f"{self.path}-wal").exists() else "mode=ro&immutable=1"
+        uri = f"{self.path.resolve().as_uri()}?{mode}"
+        return sqlite3.connect(uri, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=True)
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """0 of an index that was not made yet. Raises sqlite3.DatabaseError when this flexor does not read it."""
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, INDEX_VERSION):
+            raise sqlite3.DatabaseError(f"its version is {version}, this flexor reads {INDEX_VERSION}")
+        return version
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             self._switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            if self._version(connection) == 0:
                 self._create(connection)
-            elif version != INDEX_VERSION:
-                raise sqlite3.DatabaseError(f"its version is {version}, this flexor reads {INDEX_VERSION}")
         except BaseException:
             connection.close()
             raise

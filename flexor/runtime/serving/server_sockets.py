@@ -16,8 +16,6 @@ MAX_FRAME_BYTES = 2 * MAX_TOTAL_BYTES
 RECEIVE_HIGH_WATER = 32  # messages a peer; observations are large, and old ones are of no use
 SEND_HIGH_WATER = 10_000  # messages a peer; replies are small, and each is owed
 LINGER_MS = 1000
-HEARTBEAT_MS = 1000
-HEARTBEAT_TIMEOUT_MS = 5000
 
 
 class ServerSockets:
@@ -69,8 +67,8 @@ class ServerSockets:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER)
         socket.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        # No heartbeats: peers are on this machine, whose kernel tells when one is gone, and libzmq 4.3.5 aborts when a
+        # heartbeat is due to a peer that is gone and left more than RECEIVE_HIGH_WATER messages unread.
         if kind == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # The file is created by bind(); a chmod afterwards would leave it open to others for a moment.

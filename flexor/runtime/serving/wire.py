@@ -20,6 +20,7 @@ from flexor.errors import FlexorError
 
 PROTOCOL_VERSION = 1
 MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADER_ITEMS = 1024  # of one list or map; msgpack makes room for what a list only claims, at every depth
 MAX_ARRAYS = 16
 MAX_TOTAL_BYTES = 32 * 1024 * 1024
 MAX_DIMENSIONS = 8
@@ -130,7 +131,7 @@ def _header(frames: Sequence[Frame]) -> dict[str, Any]:
     if len(frames[0]) > MAX_HEADER_BYTES:
         raise WireError("too_large", f"header of {len(frames[0])} bytes; at most {MAX_HEADER_BYTES} are read")
     try:
-        head = msgpack.unpackb(frames[0], raw=False, strict_map_key=True, max_ext_len=0)
+        head = msgpack.unpackb(frames[0], max_array_len=MAX_HEADER_ITEMS, max_map_len=MAX_HEADER_ITEMS, max_ext_len=0)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         raise WireError("bad_message", f"header is not msgpack ({type(error).__name__}: {error})") from error
     if not isinstance(head, dict):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,19 @@ for number in range(12):
     recorder.begin(EpisodeMeta("r", sys.argv[2], "p", number, "b", "base", 20.0, ()))
     recorder.step(0, np.zeros(3, np.float32), np.zeros(2, np.float32))
     recorder.end("success", None, "sim")
+"""
+
+# Root may write anywhere, so that it has to become somebody else first.
+READER = """
+import os, sys
+from flexor.runtime.episodes.index import EpisodeIndex
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+assert not os.access(sys.argv[1], os.W_OK)
+for row in EpisodeIndex(sys.argv[1]).episodes():
+    print(row.id, row.label)
 """
 
 
@@ -123,6 +138,38 @@ def test_a_writer_that_waits_in_vain_says_so(tmp_path, record, monkeypatch):
     with pytest.raises(EpisodeError, match=r"index\.sqlite: database is locked"):
         index.add(path)
     other.close()
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path, record, monkeypatch):
+    path = record(tmp_path, steps=1).end("success", None, "sim")
+    index = EpisodeIndex(tmp_path)
+    monkeypatch.setattr(index_module, "BUSY_TIMEOUT_S", 0.1)
+    other = sqlite3.connect(index.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM episodes")
+    assert [row.id for row in index.episodes()] == [path.stem]
+    other.execute("COMMIT")
+    assert index.episodes() == []
+    other.close()
+
+
+@pytest.mark.parametrize("writer_is_there", [False, True])
+def test_the_index_of_a_folder_that_cannot_be_written_to_is_read(record, writer_is_there):
+    with tempfile.TemporaryDirectory() as folder:  # another user may not enter tmp_path
+        root = Path(folder)
+        path = record(root, steps=1).end("success", None, "sim")
+        writer = sqlite3.connect(root / "index.sqlite", isolation_level=None)
+        if writer_is_there:
+            writer.execute("UPDATE episodes SET label = 'still in the log'")
+        before = sorted(file.name for file in root.iterdir())
+        root.chmod(0o555)
+        child = subprocess.run([sys.executable, "-c", READER, folder], capture_output=True, text=True, timeout=60)
+        root.chmod(0o755)
+        after = sorted(file.name for file in root.iterdir())
+        writer.close()
+    label = "still in the log" if writer_is_there else None
+    assert (child.stdout, child.stderr) == (f"{path.stem} {label}\n", "")
+    assert after == before
 
 
 def test_an_index_that_is_no_index_is_named_with_the_way_out(tmp_path, record):
