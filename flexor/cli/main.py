@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
     "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
     "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),
-    "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes."),
+    "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes, and make room."),
     "bench": ("flexor.cli.bench:app", "Measure latency."),
 }
 """By command name: `module:attribute` (a function, or a typer.Typer for a group) and the line in `flexor --help`."""

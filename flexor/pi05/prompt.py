@@ -71,11 +71,6 @@ class Tokenizer:
             raise ValueError(f"{path} is not a tokenizer.json: {error}") from error
         return cls(tokenizer, max_tokens)
 
-    @classmethod
-    def from_json(cls, text: str, max_tokens: int) -> Tokenizer:
-        """Read the content of a `tokenizer.json`."""
-        return cls(tokenizers.Tokenizer.from_str(text), max_tokens)
-
     @property
     def vocab_size(self) -> int:
         """Number of tokens, added ones included."""
