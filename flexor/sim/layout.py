@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.sim.scenes import FOOTPRINT, Scene
+from flexor.sim.scenes import Scene
 
 REGION = np.array([[0.36, 0.60], [-0.24, 0.24]])  # m, where the middles of items may lie: x, then y
 CLEARANCE = 0.032  # m, between footprints: room for an open finger
+LANE_HALF = 0.085  # m, half the width of a lane: half a puck, half a block and room
+LANE_BEHIND = 0.12  # m, by which a lane begins behind the item that is pushed: room for the hand
+HAND_REACH = np.array([[0.29, 0.68], [-0.32, 0.32]])  # m, where the hand may stand behind it: x, then y
 BLOCK_YAW = 0.3  # rad, either way
 JOINT_NOISE = 0.03  # rad, standard deviation of each start joint
 COLOUR_NOISE = 0.04  # of full scale, either way
@@ -69,14 +72,34 @@ def draw_layout(scene: Scene, seed: int) -> Layout:
 
 
 def _draw_poses(scene: Scene, rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
+    radii = np.array([item.footprint for item in scene.items])
     for _ in range(MAX_TRIES):
         spots = rng.uniform(REGION[:, 0], REGION[:, 1], (len(scene.items), 2))
-        radii = np.array([FOOTPRINT[item.kind] for item in scene.items])
         gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1) - radii[:, None] - radii[None]
-        if np.all(gaps[np.triu_indices(len(radii), 1)] > CLEARANCE):
+        if np.all(gaps[np.triu_indices(len(radii), 1)] > CLEARANCE) and _lanes_free(scene, spots):
             yaws = rng.uniform(-BLOCK_YAW, BLOCK_YAW, len(radii))
             return {
                 item.name: (float(x), float(y), float(yaw) if item.movable else 0.0)
                 for item, (x, y), yaw in zip(scene.items, spots, yaws, strict=True)
             }
     raise RuntimeError(f"scene {scene.name!r}: {len(scene.items)} items do not fit into {REGION.tolist()} m")
+
+
+def _lanes_free(scene: Scene, spots: NDArray[np.float64]) -> bool:
+    """Whether every pushed item can be pushed straight to its goal, by a hand that starts behind it."""
+    place = dict(zip((item.name for item in scene.items), spots, strict=True))
+    for pushed, goal in scene.lanes:
+        way = place[goal] - place[pushed]
+        start = place[pushed] - LANE_BEHIND * way / np.linalg.norm(way)
+        if np.any(start < HAND_REACH[:, 0]) or np.any(start > HAND_REACH[:, 1]):
+            return False
+        for item in scene.items:
+            if item.movable and item.name != pushed and _distance(place[item.name], start, place[goal]) < LANE_HALF:
+                return False
+    return True
+
+
+def _distance(point: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]) -> float:
+    """From a point [2] to the segment between two others, m."""
+    along = np.clip(np.dot(point - start, end - start) / np.dot(end - start, end - start), 0.0, 1.0)
+    return float(np.linalg.norm(point - start - along * (end - start)))

@@ -24,12 +24,17 @@ class UnknownRobotError(FlexorError):
 
 
 class TabletopRobot:
-    """The tabletop as a robot: any of its tasks, one renderer, frames drawn only when someone looks."""
+    """The tabletop as a robot: any of its tasks, a world and a renderer a scene, frames drawn only when someone looks.
+
+    A scene is built when one of its tasks is first asked for, and kept: closing a renderer spoils the others
+    (flexor.sim.camera).
+    """
 
     def __init__(self, image_size: int = IMAGE_SIZE) -> None:
-        self._world = World(SCENES["blocks"])
-        self._rig = CameraRig(self._world.model, image_size)
+        self._image_size = image_size
+        self._stages: dict[str, tuple[World, CameraRig]] = {}
         self._task = next(iter(TASKS.values()))
+        self._world, self._rig = self._stage(self._task.scene)
         self._prompt = instruction(self._task)
         self._step = 0
         limit = np.ones(ACTION_DIM, dtype=np.float32)
@@ -54,7 +59,7 @@ class TabletopRobot:
 
     @property
     def world(self) -> World:
-        """The simulator behind the door, for the oracle."""
+        """The simulator behind the door, of the present task's scene: for the oracle."""
         return self._world
 
     def reset(self, seed: int, task: str) -> Status:
@@ -65,6 +70,7 @@ class TabletopRobot:
         """
         self._task = find_task(task)
         self._prompt = instruction(self._task)
+        self._world, self._rig = self._stage(self._task.scene)
         self._world.reset(seed)
         self._step = 0
         return self._status()
@@ -95,7 +101,14 @@ class TabletopRobot:
 
     def close(self) -> None:
         """Free the cameras."""
-        self._rig.close()
+        for _, rig in self._stages.values():
+            rig.close()
+
+    def _stage(self, scene: str) -> tuple[World, CameraRig]:
+        if scene not in self._stages:
+            world = World(SCENES[scene])
+            self._stages[scene] = (world, CameraRig(world.model, self._image_size))
+        return self._stages[scene]
 
     def _status(self) -> Status:
         success = is_done(self._task, self._world)

@@ -7,16 +7,17 @@ from typing import Literal
 
 from flexor.sim import panda
 
-ItemKind = Literal["block", "plate", "box"]
+ItemKind = Literal["block", "puck", "plate", "mat", "box"]
 
 BLOCK_HALF = 0.02  # m
+BLOCK_DENSITY = 940.0  # kg/m3: 60 g for a block of 4 cm
+PUCK_RADIUS, PUCK_HEIGHT, PUCK_MASS = 0.042, 0.032, 0.10  # m, m, kg; wider than the open gripper
 PLATE_RADIUS, PLATE_HEIGHT = 0.065, 0.012  # m
+MAT_RADIUS, MAT_HEIGHT = 0.065, 0.001  # m; a mat is drawn only, nothing bumps into it
 BOX_HALF, BOX_WALL, BOX_HEIGHT = 0.065, 0.005, 0.045  # m: half the inner width, wall thickness, wall height
 FLOOR_HEIGHT = 0.004  # m, of a box's bottom
-BLOCK_MASS = 0.06  # kg
 PHYSICS_STEP = 0.002  # s
-FOOTPRINT = {"block": 0.03, "plate": PLATE_RADIUS, "box": 0.095}  # m, radius of the circle that an item fills
-MOVABLE = {"block": True, "plate": False, "box": False}
+MOVABLE = {"block": True, "puck": True, "plate": False, "mat": False, "box": False}
 
 TABLE_GEOM, LAMP = "table", "lamp"
 AGENT_CAMERA = "agentview"
@@ -30,44 +31,95 @@ class Item:
     name: str
     kind: ItemKind
     rgb: tuple[float, float, float]
+    half: float = BLOCK_HALF  # m, half the edge of a block
 
     @property
     def movable(self) -> bool:
-        """Whether the robot can carry it."""
+        """Whether the robot can carry or push it."""
         return MOVABLE[self.kind]
+
+    @property
+    def footprint(self) -> float:
+        """Radius (m) of the circle that it fills on the table."""
+        return {
+            "block": 1.5 * self.half,
+            "puck": PUCK_RADIUS,
+            "plate": PLATE_RADIUS,
+            "mat": MAT_RADIUS,
+            "box": 0.095,
+        }[self.kind]
+
+    @property
+    def foot(self) -> float:
+        """Height (m) of its body's origin above the table: the middle of what moves, the foot of what does not."""
+        return {"block": self.half, "puck": PUCK_HEIGHT / 2, "plate": 0.0, "mat": 0.0, "box": 0.0}[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A table with its items; every task of a scene is possible with all of its items present."""
+    """A table with its items; every task of a scene is possible with all of its items present.
+
+    Attributes:
+        lanes: (pushed item, goal): the way between the two is kept free of the scene's other movable items.
+    """
 
     name: str
     items: tuple[Item, ...]
+    lanes: tuple[tuple[str, str], ...] = ()
 
 
 SCENES = {
-    "blocks": Scene(
-        "blocks",
-        (
-            Item("red_block", "block", (0.85, 0.12, 0.10)),
-            Item("blue_block", "block", (0.10, 0.25, 0.85)),
-            Item("plate", "plate", (0.95, 0.93, 0.88)),
-            Item("box", "box", (0.20, 0.55, 0.28)),
+    scene.name: scene
+    for scene in (
+        Scene(
+            "blocks",
+            (
+                Item("red_block", "block", (0.85, 0.12, 0.10)),
+                Item("blue_block", "block", (0.10, 0.25, 0.85)),
+                Item("plate", "plate", (0.95, 0.93, 0.88)),
+                Item("box", "box", (0.20, 0.55, 0.28)),
+            ),
+        ),
+        Scene(
+            "towers",
+            (
+                Item("green_block", "block", (0.15, 0.65, 0.20), half=0.024),
+                Item("yellow_block", "block", (0.95, 0.80, 0.10), half=0.024),
+                Item("purple_block", "block", (0.50, 0.15, 0.65), half=0.024),
+            ),
+        ),
+        Scene(
+            "mats",
+            (
+                Item("teal_puck", "puck", (0.05, 0.60, 0.65)),
+                Item("orange_block", "block", (0.95, 0.45, 0.05)),
+                Item("white_mat", "mat", (0.93, 0.93, 0.93)),
+                Item("black_mat", "mat", (0.08, 0.08, 0.09)),
+            ),
+            lanes=(("teal_puck", "white_mat"), ("teal_puck", "black_mat")),
         ),
     )
 }
 
 WORLD_COLLIDES = 'contype="1" conaffinity="3"'
-CONTACT = 'friction="1 0.02 0.001" condim="4" solref="0.01 1" solimp="0.95 0.99 0.001"'
+SURFACE = 'condim="4" solref="0.01 1" solimp="0.95 0.99 0.001"'
+CONTACT = f'friction="1 0.02 0.001" {SURFACE}'
+SLIPPERY = f'friction="0.3 0.005 0.001" priority="1" {SURFACE}'  # the puck's own friction, whatever it touches
 
 
 def _shapes(item: Item) -> str:
-    """The geoms of an item, around the middle of its foot (a block: around its centre)."""
+    """The geoms of an item, around the middle of its foot (what moves: around its centre)."""
     rgba = f'rgba="{item.rgb[0]} {item.rgb[1]} {item.rgb[2]} 1"'
     common = f"{rgba} {WORLD_COLLIDES} {CONTACT}"
     if item.kind == "block":
-        half = f"{BLOCK_HALF} {BLOCK_HALF} {BLOCK_HALF}"
-        return f'<geom name="{item.name}" type="box" size="{half}" mass="{BLOCK_MASS}" {common}/>'
+        half = f"{item.half} {item.half} {item.half}"
+        return f'<geom name="{item.name}" type="box" size="{half}" density="{BLOCK_DENSITY}" {common}/>'
+    if item.kind == "puck":
+        size = f'size="{PUCK_RADIUS} {PUCK_HEIGHT / 2}" mass="{PUCK_MASS}"'
+        return f'<geom name="{item.name}" type="cylinder" {size} {rgba} {WORLD_COLLIDES} {SLIPPERY}/>'
+    if item.kind == "mat":
+        size = f'size="{MAT_RADIUS} {MAT_HEIGHT / 2}" pos="0 0 {MAT_HEIGHT / 2}"'
+        return f'<geom name="{item.name}" type="cylinder" {size} {rgba} contype="0" conaffinity="0"/>'
     if item.kind == "plate":
         half = PLATE_HEIGHT / 2
         return f'<geom name="{item.name}" type="cylinder" size="{PLATE_RADIUS} {half}" pos="0 0 {half}" {common}/>'
@@ -85,8 +137,7 @@ def _shapes(item: Item) -> str:
 
 def _body(item: Item, slot: int) -> str:
     joint = f'<freejoint name="{item.name}_joint"/>' if item.movable else ""
-    foot = BLOCK_HALF if item.kind == "block" else 0.0
-    return f'<body name="{item.name}" pos="0.5 {0.2 * slot - 0.3} {foot}">{joint}{_shapes(item)}</body>'
+    return f'<body name="{item.name}" pos="0.5 {0.2 * slot - 0.3} {item.foot}">{joint}{_shapes(item)}</body>'
 
 
 def scene_xml(scene: Scene) -> str:

@@ -15,6 +15,13 @@ WORDS = {
     "blue_block": ("blue block", "blue cube"),
     "plate": ("plate", "white plate"),
     "box": ("box", "green box"),
+    "green_block": ("green block", "green cube"),
+    "yellow_block": ("yellow block", "yellow cube"),
+    "purple_block": ("purple block", "purple cube"),
+    "teal_puck": ("puck", "teal puck"),
+    "orange_block": ("orange block", "orange cube"),
+    "white_mat": ("white mat", "white circle"),
+    "black_mat": ("black mat", "black circle"),
 }
 """Two names an item; the sentences take them in turn."""
 
@@ -47,11 +54,41 @@ TEMPLATES = {
         "bring the {item} to the {target}",
         "please put the {item} into the {target}",
     ),
+    "stack": (
+        "stack the {item} on the {target}",
+        "put the {item} on the {target}",
+        "place the {item} on top of the {target}",
+        "pick up the {item} and stack it on the {target}",
+        "grab the {item} and put it on top of the {target}",
+        "set the {item} on the {target}",
+        "stack the {item} onto the {target}",
+        "take the {item} and place it on the {target}",
+        "the {item} goes on top of the {target}",
+        "lift the {item} and set it on the {target}",
+        "bring the {item} to the top of the {target}",
+        "please stack the {item} on top of the {target}",
+    ),
+    "push": (
+        "push the {item} to the {target}",
+        "slide the {item} to the {target}",
+        "push the {item} onto the {target}",
+        "move the {item} to the {target} by pushing it",
+        "shove the {item} onto the {target}",
+        "slide the {item} onto the {target}",
+        "push the {item} over to the {target}",
+        "give the {item} a push to the {target}",
+        "the {item} should slide to the {target}",
+        "shove the {item} over to the {target}",
+        "bring the {item} to the {target} by pushing it",
+        "please push the {item} to the {target}",
+    ),
 }
 
 LAST = {
     "place_on": "pick the {item} up and set it on the {target}",
     "place_in": "take the {item} and put it into the {target}",
+    "stack": "lift the {item} and stack it on top of the {target}",
+    "push": "please slide the {item} over to the {target}",
 }
 """The twenty-fifth sentence, said with the plain names only."""
 

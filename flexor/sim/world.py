@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flexor.sim import panda
 from flexor.sim.controller import OperationalSpaceController
 from flexor.sim.layout import Layout, draw_layout
-from flexor.sim.scenes import AGENT_CAMERA, BLOCK_HALF, LAMP, PHYSICS_STEP, TABLE_GEOM, Scene, scene_xml
+from flexor.sim.scenes import AGENT_CAMERA, LAMP, PHYSICS_STEP, TABLE_GEOM, ItemKind, Scene, scene_xml
 
 CONTROL_HZ = 20.0
 SUBSTEPS = round(1.0 / (CONTROL_HZ * PHYSICS_STEP))
@@ -26,6 +26,7 @@ class World:
         self.scene = scene
         self.model = mujoco.MjModel.from_xml_string(scene_xml(scene))
         self.data = mujoco.MjData(self.model)
+        self._kinds = {item.name: item.kind for item in scene.items}
         self._site = self.model.site(panda.GRIP_SITE).id
         self._fingers = [self.model.geom(name).id for name in panda.FINGER_GEOMS]
         self._finger_qpos = [self.model.joint(name).qposadr[0] for name in panda.FINGER_JOINTS]
@@ -57,8 +58,16 @@ class World:
         self._advance(SUBSTEPS)
 
     def position(self, item: str) -> NDArray[np.float64]:
-        """Middle of a block, or middle of the foot of a plate or box, [3] m."""
+        """Middle of what moves, middle of the foot of what does not, [3] m."""
         return self.data.body(item).xpos.copy()
+
+    def kind(self, item: str) -> ItemKind:
+        """What sort of thing an item is."""
+        return self._kinds[item]
+
+    def size(self, item: str) -> NDArray[np.float64]:
+        """Half the extents of an item's foot geom, [3] m: block x, y, z; puck, plate and mat radius, half height, 0."""
+        return self.model.geom(item).size.copy()
 
     def grip_position(self) -> NDArray[np.float64]:
         """Point between the finger tips, [3] m."""
@@ -120,7 +129,7 @@ class World:
         for item in self.scene.items:
             x, y, yaw = layout.poses[item.name]
             if item.movable:
-                pose = (x, y, BLOCK_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+                pose = (x, y, item.foot, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
                 self.data.joint(f"{item.name}_joint").qpos[:] = pose
             else:
                 self.model.body(item.name).pos[:2] = (x, y)
