@@ -70,3 +70,26 @@ def gpu_name() -> str | None:
         return None
     names = answer.stdout.strip().splitlines()
     return names[0].strip() if answer.returncode == 0 and names else None
+
+
+def source_commit() -> str | None:
+    """The commit of the checkout that flexor runs from, with a "+" when its code has changed since; None without one.
+
+    Not cached: somebody may commit while a long measurement goes on.
+    """
+    package = Path(__file__).resolve().parents[1]
+    git = shutil.which("git")
+    if git is None or not (package.parent / ".git").exists():
+        return None
+    answers = []
+    for arguments in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", package.name]):
+        command = [git, "-C", str(package.parent), *arguments]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        except subprocess.TimeoutExpired:
+            return None
+        if answer.returncode != 0:  # no commit yet, or a checkout of somebody else
+            return None
+        answers.append(answer.stdout.strip())
+    commit, changes = answers
+    return f"{commit}+" if changes else commit

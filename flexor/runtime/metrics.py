@@ -33,3 +33,27 @@ def wilson(successes: int, n: int) -> tuple[float, float, float]:
     low = 0.0 if successes == 0 else (middle - half) / scale
     high = 1.0 if successes == n else (middle + half) / scale
     return rate, low, high
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Two-sided p-value of McNemar's exact test: two arms played the same episodes; do they succeed equally often?
+
+    Pairs in which both arms did the same say nothing. Were the arms equal, each other pair would go either way with
+    probability 1/2: p = min(1, 2 sum_{k <= min(b, c)} C(b + c, k) / 2^(b + c)), Q. McNemar, Psychometrika 12 (1947)
+    153, with the binomial distribution instead of its approximation.
+
+    Args:
+        first_only: b, pairs in which only the first arm succeeded.
+        second_only: c, pairs in which only the second did.
+
+    Returns:
+        p in 0..1; 1 when no pair differs.
+
+    Raises:
+        ValueError: a negative count.
+    """
+    if first_only < 0 or second_only < 0:
+        raise ValueError(f"{first_only} and {second_only} pairs that differ; expected counts of 0 or more")
+    n = first_only + second_only
+    tail = sum(math.comb(n, k) for k in range(min(first_only, second_only) + 1))
+    return min(1.0, 2 * tail / 2**n)  # whole numbers up to the division, which Python rounds correctly at any size
