@@ -9,12 +9,16 @@ from typing import Annotated
 
 import typer
 
+from flexor.cli.alarms import alarms, calibrate
 from flexor.cli.report import JsonFile
 
 app = typer.Typer(no_args_is_help=True, help="List, show, verify and evict recorded episodes.", rich_markup_mode=None)
 
 CHECK_FAILED = 3
 GIB = 2**30
+
+app.command(epilog="Example: flexor episodes calibrate runs/good --alpha 0.1")(calibrate)
+app.command(epilog="Example: flexor episodes alarms runs/shifted --plot alarms.png --json alarms.json")(alarms)
 
 
 @app.command("list", epilog="Example: flexor episodes list runs/first --outcome failure")
@@ -37,8 +41,9 @@ def list_(
         )
     rows = index.episodes(outcome=outcome, task=task)
     columns = ("episode", "task", "outcome", "label", "steps", "seconds", "entropy (bits)")
+    unlearned = sum(not row.used_by for row in rows)
     table(
-        f"episodes in {root}/episodes: {len(rows)}",
+        f"episodes in {root}/episodes: {len(rows)}, not yet learned from: {unlearned}",
         columns,
         [(row.id, row.task, row.outcome, row.label, row.steps, row.duration_s, row.entropy_bits_mean) for row in rows],
     )
@@ -49,6 +54,10 @@ def list_(
 def show(
     path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An episode file; of a folder its newest episode.")],
     gif: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the frames as a GIF.")] = None,
+    rerun: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write frames, plots and events as an .rrd file for the Rerun viewer."),
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """Tell what one episode holds."""
@@ -56,11 +65,13 @@ def show(
     from flexor.runtime.episodes.episode import read_episode
     from flexor.runtime.episodes.episode_files import newest_file
     from flexor.runtime.episodes.gif import write_gif
-    from flexor.runtime.episodes.index import row_of
+    from flexor.runtime.episodes.index_row import row_of
+    from flexor.runtime.episodes.rerun_recording import write_rerun
 
     file = newest_file(path) if path.is_dir() else path
     episode = read_episode(file)
     summary = asdict(row_of(file.parent, file, episode)) | {"file": str(file), "images": episode.images}
+    del summary["used_by"]  # the index alone knows it
     events = [
         {"step": event.step, "time_s": event.time_s, "kind": event.kind, "data": event.data} for event in episode.events
     ]
@@ -71,7 +82,10 @@ def show(
         )
     if gif is not None:
         write_gif(episode, gif)
-    write_json(json, {**summary, "extra": episode.meta.extra, "event_list": events, "gif": gif and str(gif)})
+    if rerun is not None:
+        write_rerun(episode, rerun)
+    written = {"gif": gif and str(gif), "rerun": rerun and str(rerun)}
+    write_json(json, {**summary, "extra": episode.meta.extra, "event_list": events, **written})
 
 
 @app.command(epilog="Example: flexor episodes verify runs/first --repair")
@@ -133,12 +147,21 @@ def verify(
 def evict(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that episodes were logged to.")],
     max_gib: Annotated[float, typer.Option(metavar="X", help="What all its episode files may take together, GiB.")],
+    unlearned: Annotated[
+        str,
+        typer.Option(
+            metavar="none|successes|all",
+            help="Which may go although nobody has learned from them; successes: those without an intervention.",
+        ),
+    ] = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which episodes would go.")] = False,
     json: JsonFile = None,
 ) -> None:
-    """Remove finished episodes until the folder fits: oldest successes first, then all others, oldest first.
+    """Remove finished episodes until the folder fits. Those that nobody has learned from stay, unless told otherwise.
 
-    Exits with 3 when the folder is over the budget still and nothing is left that may go.
+    First goes what was learned from, then the rest as far as --unlearned lets it; in both, plain successes before
+    failures and interventions, and the older before the newer. Exits with 3 when the folder is over the budget still
+    and nothing is left that may go.
     """
     from flexor.cli.report import console, table, write_json
     from flexor.runtime.episodes.budget import DiskBudget
@@ -146,7 +169,7 @@ def evict(
 
     if not math.isfinite(max_gib):
         raise EpisodeError(f"--max-gib is {max_gib}; give a finite number of GiB")
-    budget = DiskBudget(root, int(max_gib * GIB))
+    budget = DiskBudget(root, int(max_gib * GIB), unlearned)
     before = budget.used_bytes()
     evicted = budget.evict(dry_run)
     freed = sum(episode.bytes for episode in evicted)
@@ -154,14 +177,14 @@ def evict(
     if evicted:
         table(
             "episodes that would go" if dry_run else "episodes removed",
-            ("episode", "outcome", "bytes"),
-            [(episode.id, episode.outcome, episode.bytes) for episode in evicted],
+            ("episode", "outcome", "learned", "bytes"),
+            [(episode.id, episode.outcome, "yes" if episode.used_by else "no", episode.bytes) for episode in evicted],
         )
     console.print(
         f"{'would free' if dry_run else 'freed'}: {freed / GIB:.4g} GiB   left: {left / GIB:.4g} GiB   "
         f"budget: {max_gib:.4g} GiB"
     )
-    fits = left <= budget.max_bytes
+    fits, kept = left <= budget.max_bytes, budget.protected()
     write_json(
         json,
         {
@@ -171,12 +194,16 @@ def evict(
             "bytes_before": before,
             "bytes_left": left,
             "fits": fits,
+            "unlearned": unlearned,
+            "protected": {"episodes": len(kept), "bytes": sum(episode.bytes for episode in kept)},
             "evicted": [asdict(episode) for episode in evicted],
         },
     )
     if not fits:
+        size = sum(episode.bytes for episode in kept)
         console.print(
-            "over the budget still: what is left is being recorded, set aside as .mcap.damaged, or not in the index; "
-            "`flexor episodes verify` names it"
+            f"over the budget still: {len(kept)} episodes ({size / GIB:.4g} GiB) stay because nobody has learned from "
+            "them (--unlearned lets them go); what else is left is being recorded, set aside as .mcap.damaged, or not "
+            "in the index: `flexor episodes verify` names it"
         )
         raise typer.Exit(CHECK_FAILED)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
+from flexor.learner.draft_folder import draft_folder, sweep_drafts
 from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.episodes.episode import Episode, read_episode
@@ -79,11 +80,14 @@ def load_demonstrations(
 ) -> Demonstrations:
     """Read `root/episodes/*.mcap` and `root/sentences.json`, by way of `root/cache-<hash>` when that was done before.
 
+    What a process that was killed in here left of a cache is removed first.
+
     Args:
         on_episode: called with (episodes read, episodes in all) while the cache is made.
 
     Raises:
-        DemonstrationError: no successful episode, a camera that was not recorded, tasks without sentences.
+        DemonstrationError: no successful episode, a camera that was not recorded, tasks without sentences, or the disk
+            refuses the cache.
     """
     sentences = read_sentences(root / "sentences.json")
     files = sorted((root / "episodes").glob("*.mcap"))
@@ -92,8 +96,13 @@ def load_demonstrations(
     recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [[file.name, file.stat().st_size] for file in files]]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
     cache = root / f"cache-{digest}"
-    if not cache.exists():
-        _write_cache(cache, files, tuple(cameras), image_size, horizon, on_episode)
+    try:
+        if os.access(root, os.W_OK):
+            sweep_drafts(root, "cache-*")
+        if not cache.exists():
+            _write_cache(cache, files, tuple(cameras), image_size, horizon, on_episode)
+    except OSError as error:
+        raise DemonstrationError(f"cannot write the training cache {cache}: {error}; free the disk") from error
     meta = json.loads((cache / "meta.json").read_text())
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "played", "tasks", "episodes")}
     missing = sorted(set(meta["task_names"]) - sentences.keys())
@@ -125,11 +134,10 @@ def _write_cache(
     horizon: int,
     on_episode: Callable[[int, int], None] | None,
 ) -> None:
-    part = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache.parent))
     rows: list[dict[str, Any]] = []
     rates: set[float] = set()
-    try:
-        with (part / "images.raw").open("wb") as pixels:
+    with draft_folder(cache) as draft:
+        with (draft / "images.raw").open("wb") as pixels:
             for number, file in enumerate(files):
                 episode = read_episode(file)
                 if episode.outcome == "success":
@@ -142,11 +150,7 @@ def _write_cache(
                 f"{cache.parent / 'episodes'} holds {len(rows)} successful episodes of {len(files)}, at control rates "
                 f"{sorted(rates)}; expected some, at one rate; collect them with one `flexor collect`"
             )
-        _finish(part, rows, len(cameras), size, rates.pop())
-        part.rename(cache)
-    except BaseException:
-        shutil.rmtree(part)
-        raise
+        _finish(draft, rows, len(cameras), size, rates.pop())
 
 
 def _samples(
@@ -174,20 +178,20 @@ def _samples(
     }
 
 
-def _finish(part: Path, rows: list[dict[str, Any]], views: int, size: int, hz: float) -> None:
+def _finish(draft: Path, rows: list[dict[str, Any]], views: int, size: int, hz: float) -> None:
     """Number the episodes by (task, name), write the arrays, and give the raw frames the header of an .npy file."""
     order = sorted(row["key"] for row in rows)
     task_names = sorted({task for task, _ in order})
     counts = [len(row["states"]) for row in rows]
     for name in ("states", "actions", "played"):
-        np.save(part / f"{name}.npy", np.concatenate([row[name] for row in rows]).astype(np.float32))
-    np.save(part / "tasks.npy", np.repeat([task_names.index(row["key"][0]) for row in rows], counts))
-    np.save(part / "episodes.npy", np.repeat([order.index(row["key"]) for row in rows], counts))
+        np.save(draft / f"{name}.npy", np.concatenate([row[name] for row in rows]).astype(np.float32))
+    np.save(draft / "tasks.npy", np.repeat([task_names.index(row["key"][0]) for row in rows], counts))
+    np.save(draft / "episodes.npy", np.repeat([order.index(row["key"]) for row in rows], counts))
     shape = (sum(counts), views, size, size, 3)
-    raw = np.memmap(part / "images.raw", np.uint8, "r", shape=shape)
-    images = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, shape)
-    for start in range(0, len(raw), 1024):
-        images[start : start + 1024] = raw[start : start + 1024]
-    images.flush()
-    (part / "images.raw").unlink()
-    (part / "meta.json").write_text(json.dumps({"task_names": task_names, "hz": hz}))
+    # Written, not mapped: a mapped file that finds the disk full kills the process instead of raising an error.
+    with (draft / "images.raw").open("rb") as raw, (draft / "images.npy").open("wb") as images:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(images, header)
+        shutil.copyfileobj(raw, images, 2**20)
+    (draft / "images.raw").unlink()
+    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, "hz": hz}))

@@ -14,8 +14,10 @@ from flexor.learner.demonstrations import Demonstrations, load_demonstrations
 from flexor.learner.settings import PretrainSettings
 from flexor.learner.trainer import Standing, Trainer
 from flexor.pi05.config import PRESETS
+from flexor.runtime.episodes.episode_schema import EpisodeError
+from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.action_space import FRANKA_DELTA_ACTIONS
-from flexor.runtime.inference.bundle import BUNDLE_JSON
+from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
 from flexor.runtime.inference.bundle_config import BundleConfig
 from flexor.runtime.inference.bundle_writer import write_bundle
 
@@ -32,20 +34,23 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
     """Train on the episodes in `data` and write the bundle `out`; the work in between lies in `out`.training.
 
     A run that was killed goes on from its last checkpoint when this is called again with the same arguments. A
-    bundle that lies at `out` is replaced at the end.
+    bundle that lies at `out` is replaced at the end. Then the index of `data` says that this bundle was learned from
+    its successes, which are those that it was learned from.
 
     Returns:
         bundle, bundle_hash, parameters, samples, steps, minutes, samples_per_s, episodes, demonstration_samples, and
         the held-out numbers by name.
 
     Raises:
-        FlexorError: the data cannot be used, `out` is something else than a bundle, the checkpoint is another run's.
+        FlexorError: the data cannot be used, `out` is something else than a bundle, the checkpoint is another run's,
+            or, after the bundle is written, the index cannot be.
     """
     if settings.preset not in PRESETS:
         raise FlexorError(f"preset {settings.preset!r} is unknown; there are {', '.join(PRESETS)}")
     if out.exists() and not (out / BUNDLE_JSON).is_file():
         raise FlexorError(f"{out} exists and is no bundle; choose another --out, or remove it first")
     model = PRESETS[settings.preset]
+    listed = EpisodeIndex(data).episodes(outcome="success")  # first: what ends meanwhile may be read or not
     demonstrations = load_demonstrations(
         data, settings.cameras, model.vision.image_size, model.horizon, watcher.on_episode
     )
@@ -73,7 +78,17 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
         norm_stats=trainer.statistics,
         replace=True,
     )
+    _mark_used(data, {row.id for row in listed}, bundle)
     return {"bundle": str(out), "bundle_hash": bundle.hash, **result}
+
+
+def _mark_used(data: Path, ids: set[str], bundle: Bundle) -> None:
+    index = EpisodeIndex(data)
+    try:
+        if left := ids & {row.id for row in index.episodes()}:  # less what was removed while it was learned from
+            index.mark_used(left, bundle.id)
+    except EpisodeError as error:
+        raise EpisodeError(f"{bundle.path} is written, but its episodes are not marked as used: {error}") from error
 
 
 def bundle_config(

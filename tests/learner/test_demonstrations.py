@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,25 @@ from flexor.errors import FlexorError
 from flexor.learner.demonstrations import DemonstrationError, Demonstrations, action_chunks, load_demonstrations
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.episodes.episode import read_episode
+
+READS = """
+import os, pathlib, signal, sys
+from flexor.learner.demonstrations import load_demonstrations
+def load(on_episode=None):
+    return load_demonstrations(pathlib.Path(sys.argv[1]), ("agentview", "robot0_eye_in_hand"), 32, 10, on_episode)
+"""
+KILLED_WHILE_IT_READS = READS + "load(lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
+WAITS_WHILE_IT_READS = (
+    READS
+    + """
+def wait(done, total):
+    if done == 1:
+        print("reading", flush=True)
+        sys.stdin.readline()
+print(load(wait).digest)
+"""
+)
+READS += "load()"
 
 
 def load(root: Path, **changes) -> Demonstrations:
@@ -99,6 +122,48 @@ def test_a_reading_that_was_broken_off_leaves_nothing_behind(tmp_path: Path):
 
     with pytest.raises(KeyboardInterrupt):
         load(tmp_path, on_episode=stop)
+    assert caches(tmp_path) == []
+
+
+def test_a_process_killed_while_it_reads_leaves_a_draft_that_the_next_one_sweeps_away(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    child = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_READS, str(tmp_path)], timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    (draft,) = caches(tmp_path)
+    assert draft.name.startswith(".cache-")
+    assert (draft / "images.raw").exists()
+    found = load(tmp_path)
+    assert [path.name for path in caches(tmp_path)] == [f"cache-{found.digest}"]
+
+
+def test_the_draft_of_a_process_that_still_reads_is_left_alone_and_the_first_to_finish_wins(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    command = [sys.executable, "-c", WAITS_WHILE_IT_READS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "reading\n"
+        (draft,) = caches(tmp_path)
+        found = load(tmp_path)
+        assert {path.name for path in caches(tmp_path)} == {draft.name, f"cache-{found.digest}"}
+        told, _ = child.communicate("go on\n", timeout=60)
+    assert (child.returncode, told) == (0, f"{found.digest}\n")
+    assert [path.name for path in caches(tmp_path)] == [f"cache-{found.digest}"]
+    np.testing.assert_array_equal(load(tmp_path).images, found.images)
+
+
+def test_a_disk_that_fills_up_while_the_cache_is_written_is_an_error_that_leaves_nothing(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=6)
+    child = subprocess.run(
+        [sys.executable, "-c", READS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert child.stderr.splitlines()[-1].startswith(
+        "flexor.learner.demonstrations.DemonstrationError: cannot write the training cache"
+    )
+    assert "File too large; free the disk" in child.stderr
     assert caches(tmp_path) == []
 
 

@@ -17,6 +17,7 @@ from flexor.learner.curves import read_curves
 from flexor.learner.pretrain import Watcher, pretrain
 from flexor.learner.settings import PretrainSettings
 from flexor.learner.trainer import choose_device
+from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import open_engine
 from flexor.runtime.inference.policy import Policy
@@ -66,6 +67,22 @@ def test_the_bundle_says_how_it_is_meant_to_be_run_and_where_it_came_from(traine
     assert config.origin["samples"] == result["samples"] == 960
     assert config.origin["settings"]["preset"] == "pi05-micro"
     assert result["episodes"] == 10
+
+
+def test_the_successes_it_learned_from_are_marked_with_the_bundle_and_nothing_else(tmp_path: Path):
+    record(tmp_path / "data", episodes=10, steps=4)
+    (failed,) = record(tmp_path / "data", episodes=1, steps=4, outcome="failure")
+
+    def on_episode(done: int, total: int) -> None:
+        if done == total:
+            later.extend(record(tmp_path / "data", episodes=1, steps=4))
+
+    later: list[Path] = []
+    pretrain(tmp_path / "data", tmp_path / "small-one", settings(samples=16), Watcher(on_episode, lambda at: None))
+    users = {row.id: row.used_by for row in EpisodeIndex(tmp_path / "data").episodes()}
+    assert [users.pop(path.stem) for path in (failed, *later)] == [(), ()]
+    assert len(users) == 10
+    assert set(users.values()) == {(Bundle.open(tmp_path / "small-one").id,)}
 
 
 def test_the_bundle_holds_the_averaged_weights_as_float16(trained: tuple[Path, dict[str, Any]]):

@@ -1,4 +1,4 @@
-"""Keeps an episode folder within a number of bytes: the oldest successes go first, what failed stays longest."""
+"""Keeps an episode folder within a number of bytes, and every episode that nobody has learned from yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from pathlib import Path
 
 from flexor.runtime.episodes.episode_files import episode_folder, finished_files, is_being_recorded
 from flexor.runtime.episodes.episode_schema import EpisodeError
-from flexor.runtime.episodes.index import EpisodeIndex, EpisodeRow
+from flexor.runtime.episodes.index import EpisodeIndex, IndexNoRoom
+from flexor.runtime.episodes.index_row import EpisodeRow
+
+# Which episodes may go although nobody has learned from them.
+UNLEARNED = ("none", "successes", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class Evicted:
     """An episode that was removed, or would be.
 
     Attributes:
-        id, file, started, outcome: as in EpisodeRow.
+        id, file, started, outcome, used_by: as in EpisodeRow.
         bytes: size of its file.
     """
 
@@ -27,19 +31,32 @@ class Evicted:
     file: str
     started: str
     outcome: str
+    used_by: tuple[str, ...]
     bytes: int
 
 
 class DiskBudget:
     """At most `max_bytes` bytes in the files of `root`/episodes; the index beside them does not count."""
 
-    def __init__(self, root: Path | str, max_bytes: int) -> None:
-        """Raises EpisodeError when the budget is less than one byte or `root` was never logged to."""
+    def __init__(self, root: Path | str, max_bytes: int, unlearned: str = "none") -> None:
+        """The budget of a folder.
+
+        Args:
+            root: folder that episodes were logged to.
+            max_bytes: 1 or more.
+            unlearned: which episodes may go although nobody has learned from them (EpisodeIndex.mark_used): "none";
+                "successes", in which nobody intervened; or "all".
+
+        Raises:
+            EpisodeError: the budget is less than one byte, `unlearned` is no such word, `root` was never logged to.
+        """
+        if unlearned not in UNLEARNED:
+            raise EpisodeError(f'unlearned is "{unlearned}"; give one of {", ".join(UNLEARNED)}')
         if max_bytes < 1:
             raise EpisodeError(
                 f"the disk budget is {max_bytes} bytes; give 1 or more, or delete the folder to be rid of every episode"
             )
-        self.root, self.max_bytes = Path(root), max_bytes
+        self.root, self.max_bytes, self.unlearned = Path(root), max_bytes, unlearned
         self._folder = episode_folder(self.root)
 
     def used_bytes(self) -> int:
@@ -50,10 +67,12 @@ class DiskBudget:
     def evict(self, dry_run: bool = False) -> list[Evicted]:
         """Remove finished episodes until the folder fits, and return them in the order they went.
 
-        Successes go first, oldest first; then all others, oldest first. An episode that somebody writes or recovers
-        stays, and so does a file without a row in the index: it may have ended this moment. The folder may be over
-        the budget still when nothing else is left to remove. A process that is killed in here leaves at most one
-        file without its row, never a row without its file.
+        Episodes that were learned from go before all others, then plain successes before failures and whatever
+        somebody had to intervene in, then the older before the newer. What nobody learned from goes only as far as
+        `unlearned` says. An episode that somebody writes or recovers stays, and so does a file without a row in the
+        index: it may have ended this moment. The folder may be over the budget still when nothing else is left to
+        remove. A process that is killed in here leaves one file without its row at most; where the disk is so full
+        that the index cannot be changed before there is room, rows without their files.
 
         Args:
             dry_run: only tell which would go.
@@ -62,26 +81,42 @@ class DiskBudget:
             EpisodeError: another process evicts from this folder now, or the disk or the index refuses.
         """
         evicted: list[Evicted] = []
+        rows_left: list[str] = []
+        index = EpisodeIndex(self.root)
         with self._disk(), contextlib.nullcontext() if dry_run else self._alone():
             excess = self.used_bytes() - self.max_bytes
-            for path, row in self._candidates():
+            for path, row in sorted(self._listed(), key=_order):
                 if excess <= 0:
                     break
-                if not _may_go(path):
+                if self._protected(row) or _is_held(path):
                     continue
                 size = _size(path)
                 if not dry_run:
-                    EpisodeIndex(self.root).remove(row.id)
+                    try:
+                        index.remove(row.id)
+                    except IndexNoRoom:
+                        rows_left.append(row.id)
                     path.unlink()
-                evicted.append(Evicted(row.id, row.file, row.started, row.outcome, size))
+                evicted.append(_evicted(row, size))
                 excess -= size
+            for episode_id in rows_left:
+                index.remove(episode_id)
         return evicted
 
-    def _candidates(self) -> list[tuple[Path, EpisodeRow]]:
+    def protected(self) -> list[Evicted]:
+        """The finished episodes that stay whatever the budget, because nobody has learned from them yet."""
+        with self._disk():
+            return [_evicted(row, _size(path)) for path, row in self._listed() if self._protected(row)]
+
+    def _protected(self, row: EpisodeRow) -> bool:
+        if row.used_by or self.unlearned == "all":
+            return False
+        return self.unlearned == "none" or not _is_plain_success(row)
+
+    def _listed(self) -> list[tuple[Path, EpisodeRow]]:
         rows = {row.file: row for row in EpisodeIndex(self.root).episodes()}
         files = {path.relative_to(self.root).as_posix(): path for path in finished_files(self.root)}
-        listed = [(path, rows[file]) for file, path in files.items() if file in rows]
-        return sorted(listed, key=lambda pair: (pair[1].outcome != "success", pair[1].started, pair[1].id))
+        return [(path, rows[file]) for file, path in files.items() if file in rows]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -107,11 +142,24 @@ class DiskBudget:
             ) from error
 
 
-def _may_go(path: Path) -> bool:
+def _order(listed: tuple[Path, EpisodeRow]) -> tuple[bool, bool, str, str]:
+    row = listed[1]
+    return not row.used_by, not _is_plain_success(row), row.started, row.id
+
+
+def _is_plain_success(row: EpisodeRow) -> bool:
+    return row.outcome == "success" and row.interventions == 0
+
+
+def _evicted(row: EpisodeRow, size: int) -> Evicted:
+    return Evicted(row.id, row.file, row.started, row.outcome, row.used_by, size)
+
+
+def _is_held(path: Path) -> bool:
     try:
-        return not is_being_recorded(path)
+        return is_being_recorded(path)
     except FileNotFoundError:
-        return False  # somebody else removed it meanwhile
+        return True  # somebody else removes it this moment
 
 
 def _size(path: Path) -> int:

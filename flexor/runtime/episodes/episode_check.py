@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from flexor.runtime.episodes.episode import DAMAGE, Episode, open_reader, read_e
 from flexor.runtime.episodes.episode_files import episode_folder, finished_files, is_being_recorded, unfinished_files
 from flexor.runtime.episodes.episode_schema import OUTCOMES, SOURCES, EpisodeError
 from flexor.runtime.episodes.frame_codec import frame_digest
-from flexor.runtime.episodes.index import EpisodeIndex, EpisodeRow, row_of
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.index_row import FILE_COLUMNS, EpisodeRow, row_of
 from flexor.runtime.episodes.recovery import NothingToKeep, recover
 
 CRC_SIZE = 4
@@ -103,6 +105,8 @@ def repair(root: Path, problem: Problem) -> str:
 
 def _set_aside(index: EpisodeIndex, path: Path) -> str:
     aside = path.with_name(path.name.split(".")[0] + ".mcap.damaged")
+    if aside.exists():  # of an earlier repair, which may have lost more
+        aside = aside.with_name(f"{path.name.split('.')[0]}.{time.time_ns()}.mcap.damaged")
     path.rename(aside)
     if any(row.id == path.stem for row in index.episodes()):
         index.remove(path.stem)
@@ -119,7 +123,7 @@ def _check_listed(root: Path, path: Path, row: EpisodeRow | None) -> Iterator[Pr
     else:
         truth = row_of(root, path, read_episode(path))
         if row != truth:
-            differing = [column for column in EpisodeRow.__slots__ if getattr(row, column) != getattr(truth, column)]
+            differing = [column for column in FILE_COLUMNS if getattr(row, column) != getattr(truth, column)]
             yield Problem("stale", name, f"the index has other values of {', '.join(differing)}")
 
 

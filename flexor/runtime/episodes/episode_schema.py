@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 OUTCOMES = ("success", "failure", "abort", "unknown")
 SOURCES = ("sim", "operator", "classifier", "recorder")  # recorder: nobody judged, the program stopped or was killed
 CAMERA_PREFIX = "/camera/"
+ENTROPY_EVENT, ALARM_EVENT = "entropy", "alarm"  # kinds of event: scores of a chunk; a calibrated score above 2.0
 
 _TYPES = {
     "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,

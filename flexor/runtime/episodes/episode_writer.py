@@ -236,11 +236,14 @@ def _checked_step(step: int, lowest: int) -> int:
 
 
 def _create(part: Path) -> BinaryIO:
+    unlocked = part.with_suffix(".new")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("xb")
-        # Tells recover() that somebody still writes here; the system lets go of it when this process dies.
+        stream = unlocked.open("xb")
+        # Tells recover() that somebody still writes here; the system lets go of it when this process dies. Only then
+        # does the file take its name: a check that finds it without its lock would take it for a killed writer's.
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(unlocked, part)
     except OSError as error:
         raise _disk_error(part, error) from error
     return stream

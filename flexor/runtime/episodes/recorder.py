@@ -80,6 +80,9 @@ class EpisodeRecorder:
             outcome: success, failure, abort or unknown.
             label: a word for how it failed, None when there is none.
             source: who judged: sim, operator, classifier; recorder when nobody did.
+
+        Raises:
+            EpisodeError: the words are none of these, the disk refuses, or, when the episode is finished, its index.
         """
         episode = self._episode()
         _one_of("outcome", outcome, OUTCOMES)
@@ -88,7 +91,10 @@ class EpisodeRecorder:
             raise EpisodeError("label is an empty string; give a word, or None for no label")
         self._open = None
         path = episode.end(outcome, label, source)
-        EpisodeIndex(self.root).add(path)
+        try:
+            EpisodeIndex(self.root).add(path)
+        except EpisodeError as error:
+            raise EpisodeError(f"episode {path} is finished and whole, but could not be listed: {error}") from error
         return path
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A folder over its budget loses the oldest successes first, and nothing that somebody still needs."""
+"""A folder over its budget loses what was learned from first, and nothing that somebody still needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flexor.runtime.episodes.budget import DiskBudget
+from flexor.runtime.episodes.budget import DiskBudget, Evicted
 from flexor.runtime.episodes.episode_check import check_root, repair
 from flexor.runtime.episodes.episode_files import hold_file
 from flexor.runtime.episodes.episode_schema import EpisodeError
@@ -20,7 +20,7 @@ KILLED_WHILE_IT_REMOVES_A_FILE = """
 import os, pathlib, signal, sys
 from flexor.runtime.episodes.budget import DiskBudget
 pathlib.Path.unlink = lambda path: os.kill(os.getpid(), signal.SIGKILL)
-DiskBudget(sys.argv[1], 1).evict()
+DiskBudget(sys.argv[1], 1, "all").evict()
 """
 
 WAITS_BEFORE_IT_REMOVES_A_FILE = """
@@ -31,7 +31,22 @@ def unlink(path):
     sys.stdin.readline()
     os.unlink(path)
 pathlib.Path.unlink = unlink
-DiskBudget(sys.argv[1], 1).evict()
+DiskBudget(sys.argv[1], 1, "all").evict()
+"""
+
+
+# On a full disk SQLite can make no table of locks and no log; a limit of 1,000 bytes a file does the same.
+FULL_UNTIL_A_FILE_IS_GONE = """
+import os, pathlib, resource, sys
+from flexor.runtime.episodes.budget import DiskBudget
+def allow(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+def unlink(path):
+    os.unlink(path)
+    allow(resource.RLIM_INFINITY)
+pathlib.Path.unlink = unlink
+allow(1000)
+print(*(episode.id for episode in DiskBudget(sys.argv[1], int(sys.argv[2]), "all").evict()))
 """
 
 
@@ -43,6 +58,15 @@ def ended(record):
         return [record(root, steps=3 + n).end(outcome, None, "sim") for n, outcome in enumerate(outcomes)]
 
     return run
+
+
+def budget(root: Path, max_bytes: int) -> DiskBudget:
+    """The budget of a folder that nobody learns from."""
+    return DiskBudget(root, max_bytes, unlearned="all")
+
+
+def ids(evicted: list[Evicted]) -> list[str]:
+    return [episode.id for episode in evicted]
 
 
 def sizes(*paths: Path) -> int:
@@ -65,14 +89,14 @@ def flexor_evict(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_a_folder_of_exactly_the_budget_is_left_as_it_is(tmp_path, ended):
     paths = ended(tmp_path, "success", "failure")
     assert DiskBudget(tmp_path, sizes(*paths)).used_bytes() == sizes(*paths)
-    assert DiskBudget(tmp_path, sizes(*paths)).evict() == []
+    assert budget(tmp_path, sizes(*paths)).evict() == []
     assert listed(tmp_path) == [path.stem for path in paths]
 
 
 def test_one_byte_over_the_budget_costs_one_episode(tmp_path, ended):
     first, second = ended(tmp_path, "success", "success")
     size = sizes(first)
-    evicted = DiskBudget(tmp_path, sizes(first, second) - 1).evict()
+    evicted = budget(tmp_path, sizes(first, second) - 1).evict()
     assert [(gone.id, gone.file, gone.outcome, gone.bytes) for gone in evicted] == [
         (first.stem, f"episodes/{first.name}", "success", size)
     ]
@@ -84,21 +108,21 @@ def test_successes_go_before_all_others_and_the_older_before_the_newer(tmp_path,
     outcomes = ("failure", "success", "abort", "success", "unknown", "failure")
     failure, success, abort, later_success, unknown, later_failure = ended(tmp_path, *outcomes)
     order = [success, later_success, failure, abort, unknown, later_failure]
-    budget = sum(path.stat().st_size for path in order)
+    limit = sum(path.stat().st_size for path in order)
     for count, path in enumerate(order):
-        assert [gone.id for gone in DiskBudget(tmp_path, budget).evict(dry_run=True)] == [p.stem for p in order[:count]]
-        budget -= path.stat().st_size
-    assert [gone.id for gone in DiskBudget(tmp_path, 1).evict()] == [path.stem for path in order]
+        assert ids(budget(tmp_path, limit).evict(dry_run=True)) == [p.stem for p in order[:count]]
+        limit -= path.stat().st_size
+    assert ids(budget(tmp_path, 1).evict()) == [path.stem for path in order]
     assert (listed(tmp_path), contents(tmp_path)) == ([], {})
 
 
 def test_a_dry_run_changes_nothing(tmp_path, ended):
     paths = ended(tmp_path, "success", "failure")
     before = contents(tmp_path)
-    would_go = DiskBudget(tmp_path, 1).evict(dry_run=True)
-    assert [gone.id for gone in would_go] == [path.stem for path in paths]
+    would_go = budget(tmp_path, 1).evict(dry_run=True)
+    assert ids(would_go) == [path.stem for path in paths]
     assert (contents(tmp_path), listed(tmp_path)) == (before, [path.stem for path in paths])
-    assert DiskBudget(tmp_path, 1).evict() == would_go
+    assert budget(tmp_path, 1).evict() == would_go
 
 
 def test_an_open_episode_counts_and_stays(tmp_path, ended, record):
@@ -106,7 +130,7 @@ def test_an_open_episode_counts_and_stays(tmp_path, ended, record):
     recorder = record(tmp_path, steps=3)
     (part,) = (tmp_path / "episodes").glob("*.part")
     assert DiskBudget(tmp_path, 1).used_bytes() == sizes(done, part)
-    assert [gone.id for gone in DiskBudget(tmp_path, 1).evict()] == [done.stem]
+    assert ids(budget(tmp_path, 1).evict()) == [done.stem]
     assert DiskBudget(tmp_path, 1).used_bytes() == sizes(part)
     path = recorder.end("success", None, "sim")
     assert listed(tmp_path) == [path.stem]
@@ -116,7 +140,7 @@ def test_an_open_episode_counts_and_stays(tmp_path, ended, record):
 def test_an_episode_that_somebody_holds_stays_and_the_next_one_goes(tmp_path, ended):
     held, other = ended(tmp_path, "success", "success")
     with hold_file(held):
-        assert [gone.id for gone in DiskBudget(tmp_path, sizes(held, other) - 1).evict()] == [other.stem]
+        assert ids(budget(tmp_path, sizes(held, other) - 1).evict()) == [other.stem]
     assert held.exists()
 
 
@@ -125,7 +149,7 @@ def test_what_the_index_does_not_list_stays(tmp_path, ended):
     EpisodeIndex(tmp_path).remove(unlisted.stem)
     aside = unlisted.with_name("older.mcap.damaged")
     aside.write_bytes(b"set aside")
-    assert [gone.id for gone in DiskBudget(tmp_path, 1).evict()] == [other.stem]
+    assert ids(budget(tmp_path, 1).evict()) == [other.stem]
     assert set(contents(tmp_path)) == {unlisted.name, aside.name}
 
 
@@ -139,7 +163,16 @@ def test_a_kill_between_row_and_file_leaves_a_file_that_a_repair_lists_again(tmp
     assert check_root(tmp_path).problems == ()
     assert listed(tmp_path) == [killed.stem, other.stem]
     # The lock of the killed process is gone with it.
-    assert [gone.id for gone in DiskBudget(tmp_path, 1).evict()] == [killed.stem, other.stem]
+    assert ids(budget(tmp_path, 1).evict()) == [killed.stem, other.stem]
+
+
+def test_room_is_made_on_a_disk_so_full_that_the_index_cannot_be_changed(tmp_path, ended):
+    first, second, third = ended(tmp_path, "success", "success", "success")
+    command = [sys.executable, "-c", FULL_UNTIL_A_FILE_IS_GONE, str(tmp_path), str(sizes(third))]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (child.stdout, child.stderr) == (f"{first.stem} {second.stem}\n", "")
+    assert (listed(tmp_path), set(contents(tmp_path))) == ([third.stem], {third.name})
+    assert check_root(tmp_path).problems == ()
 
 
 def test_two_processes_do_not_evict_from_one_folder_at_once(tmp_path, ended):
@@ -149,10 +182,53 @@ def test_two_processes_do_not_evict_from_one_folder_at_once(tmp_path, ended):
         assert child.stdout is not None
         assert child.stdout.readline() == "removing\n"
         with pytest.raises(EpisodeError, match="another process evicts from"):
-            DiskBudget(tmp_path, 1).evict()
-        assert [gone.id for gone in DiskBudget(tmp_path, 1).evict(dry_run=True)] == [other.stem]
+            budget(tmp_path, 1).evict()
+        assert ids(budget(tmp_path, 1).evict(dry_run=True)) == [other.stem]
         child.communicate("go on\n" * 2, timeout=60)
     assert (child.returncode, listed(tmp_path), contents(tmp_path)) == (0, [], {})
+
+
+def test_what_nobody_learned_from_stays_unless_told_otherwise(tmp_path, ended):
+    success, failure, learned_success, learned_failure = ended(tmp_path, "success", "failure", "success", "failure")
+    EpisodeIndex(tmp_path).mark_used([learned_failure.stem, learned_success.stem], "nano@0123456789ab")
+    wanted = {
+        "none": [learned_success, learned_failure],
+        "successes": [learned_success, learned_failure, success],
+        "all": [learned_success, learned_failure, success, failure],
+    }
+    for unlearned, paths in wanted.items():
+        tried = DiskBudget(tmp_path, 1, unlearned)
+        assert ids(tried.evict(dry_run=True)) == [path.stem for path in paths]
+        assert {episode.id for episode in tried.protected()} == set(listed(tmp_path)) - {path.stem for path in paths}
+    gone = DiskBudget(tmp_path, 1).evict()
+    assert [episode.used_by for episode in gone] == [("nano@0123456789ab",)] * 2
+    assert listed(tmp_path) == [success.stem, failure.stem]
+    assert check_root(tmp_path).problems == ()
+
+
+def test_a_success_that_somebody_intervened_in_is_kept_like_a_failure(tmp_path, record, ended, state, action):
+    recorder = record(tmp_path, steps=3)
+    recorder.step(3, state(3), action(3), label=action(4), intervention=True)
+    corrected = recorder.end("success", None, "operator")
+    failure, plain = ended(tmp_path, "failure", "success")
+    assert ids(DiskBudget(tmp_path, 1, "successes").evict(dry_run=True)) == [plain.stem]
+    assert ids(budget(tmp_path, 1).evict(dry_run=True)) == [plain.stem, corrected.stem, failure.stem]
+
+
+def test_an_episode_that_was_listed_again_is_one_that_nobody_learned_from(tmp_path, ended):
+    (path,) = ended(tmp_path, "success")
+    index = EpisodeIndex(tmp_path)
+    index.mark_used([path.stem], "nano")
+    index.remove(path.stem)
+    index.add(path)
+    assert DiskBudget(tmp_path, 1).evict() == []
+    assert path.exists()
+
+
+def test_a_word_for_unlearned_that_does_not_exist_is_refused(tmp_path, ended):
+    ended(tmp_path, "success")
+    with pytest.raises(EpisodeError, match='unlearned is "some"; give one of none, successes, all'):
+        DiskBudget(tmp_path, 1, "some")
 
 
 def test_a_folder_that_was_never_logged_to_and_a_budget_of_nothing_are_refused(tmp_path, ended):
@@ -167,6 +243,7 @@ def test_the_command_tells_what_it_removed_and_exits_with_0_when_the_folder_fits
     first, second = ended(tmp_path, "success", "success")
     before, left = sizes(first, second), sizes(second)
     gib = before / 2**30 - 1e-9
+    EpisodeIndex(tmp_path).mark_used([first.stem, second.stem], "nano@0123456789ab")
     dry = flexor_evict(tmp_path, "--max-gib", gib, "--dry-run", "--json", tmp_path / "dry.json")
     assert (dry.returncode, dry.stderr, first.exists()) == (0, "", True)
     done = flexor_evict(tmp_path, "--max-gib", gib, "--json", tmp_path / "done.json")
@@ -184,6 +261,20 @@ def test_the_command_exits_with_3_when_what_is_left_is_still_too_much(tmp_path, 
         result = flexor_evict(tmp_path, "--max-gib", 1e-8)
         assert (result.returncode, result.stderr) == (3, "")
         assert "over the budget still" in result.stdout
+
+
+def test_the_command_says_what_it_kept_because_nobody_learned_from_it(tmp_path, ended):
+    success, failure = ended(tmp_path, "success", "failure")
+    kept = flexor_evict(tmp_path, "--max-gib", 1e-8, "--json", tmp_path / "kept.json")
+    assert (kept.returncode, kept.stderr) == (3, "")
+    assert "2 episodes" in kept.stdout and "--unlearned" in kept.stdout
+    told = json.loads((tmp_path / "kept.json").read_text())
+    assert (told["evicted"], told["unlearned"]) == ([], "none")
+    assert told["protected"] == {"episodes": 2, "bytes": sizes(success, failure)}
+    some = flexor_evict(tmp_path, "--max-gib", 1e-8, "--unlearned", "successes")
+    assert (some.returncode, success.exists(), failure.exists()) == (3, False, True)
+    wrong = flexor_evict(tmp_path, "--max-gib", 1, "--unlearned", "some")
+    assert (wrong.returncode, wrong.stderr[:21]) == (1, 'error: unlearned is "')
 
 
 @pytest.mark.parametrize("max_gib", ["nan", "inf", "0", "-1"])

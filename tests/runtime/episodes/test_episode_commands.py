@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flexor.runtime.episodes.index import EpisodeIndex
+
 
 def flexor(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flexor.cli.main", "episodes", *map(str, arguments)]
@@ -16,10 +18,12 @@ def flexor(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_list_writes_the_rows_that_were_asked_for(tmp_path, record):
     record(tmp_path, steps=2).end("success", None, "sim")
     path = record(tmp_path, steps=3).end("failure", "collision", "sim")
+    EpisodeIndex(tmp_path).mark_used([path.stem], "nano@0123456789ab")
     result = flexor("list", tmp_path, "--outcome", "failure", "--json", tmp_path / "list.json")
     assert (result.returncode, result.stderr) == (0, "")
     rows = json.loads((tmp_path / "list.json").read_text())["episodes"]
     assert [(row["id"], row["label"], row["steps"]) for row in rows] == [(path.stem, "collision", 3)]
+    assert rows[0]["used_by"] == ["nano@0123456789ab"]
     assert "collision" in result.stdout
     assert "…" not in result.stdout  # nothing is cut short on a narrow screen
 
@@ -30,16 +34,19 @@ def test_list_of_a_folder_that_was_never_logged_to_exits_with_1(tmp_path):
     assert result.stderr.startswith(f"error: {tmp_path} has no episode index")
 
 
-def test_show_tells_of_the_newest_and_writes_a_gif(tmp_path, record):
+def test_show_tells_of_the_newest_and_writes_its_pictures(tmp_path, record):
     recorder = record(tmp_path, steps=6)
     recorder.event(5, "hold", {"why": "no chunk"})
     path = recorder.end("success", None, "sim")
-    result = flexor("show", tmp_path, "--gif", tmp_path / "e.gif", "--json", tmp_path / "show.json")
+    pictures = ("--gif", tmp_path / "e.gif", "--rerun", tmp_path / "e.rrd")
+    result = flexor("show", tmp_path, *pictures, "--json", tmp_path / "show.json")
     assert (result.returncode, result.stderr) == (0, "")
     shown = json.loads((tmp_path / "show.json").read_text())
     assert (shown["id"], shown["steps"], shown["extra"]["shift"]) == (path.stem, 6, "none")
     assert (shown["event_list"][0]["kind"], shown["event_list"][0]["data"]) == ("hold", {"why": "no chunk"})
+    assert (shown["gif"], shown["rerun"]) == (str(tmp_path / "e.gif"), str(tmp_path / "e.rrd"))
     assert (tmp_path / "e.gif").read_bytes()[:6] == b"GIF89a"
+    assert (tmp_path / "e.rrd").read_bytes()[:3] == b"RRF"
 
 
 def test_json_on_standard_output_is_alone_there(tmp_path, record):

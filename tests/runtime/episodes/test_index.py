@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from at_once import run_at_once
 
 from flexor.runtime.episodes import index as index_module
 from flexor.runtime.episodes.episode_check import check_root, repair
@@ -33,17 +34,33 @@ for number in range(12):
 """
 
 # Root may write anywhere, so that it has to become somebody else first.
-READER = """
+NOBODY = """
 import os, sys
+from flexor.runtime.episodes.episode_schema import EpisodeError
 from flexor.runtime.episodes.index import EpisodeIndex
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
 assert not os.access(sys.argv[1], os.W_OK)
+"""
+READER = (
+    NOBODY
+    + """
 for row in EpisodeIndex(sys.argv[1]).episodes():
     print(row.id, row.label)
 """
+)
+WRITER_WITHOUT_RIGHT = (
+    NOBODY
+    + """
+(row,) = EpisodeIndex(sys.argv[1]).episodes()
+try:
+    EpisodeIndex(sys.argv[1]).mark_used([row.id], "nobody")
+except EpisodeError as error:
+    print(row.id, error)
+"""
+)
 
 
 def test_a_row_tells_what_the_episode_was(tmp_path, record):
@@ -87,34 +104,19 @@ def test_the_index_made_again_from_the_files_is_the_same(tmp_path, record):
         record(tmp_path, steps=steps).end("success" if steps > 5 else "failure", None, "sim")
     index = EpisodeIndex(tmp_path)
     before = index.episodes()
-    assert index.rebuild() == before
+    assert len(before) == 3
     for file in tmp_path.glob("index.sqlite*"):
         file.unlink()
-    assert index.rebuild() == before
+    for problem in check_root(tmp_path).problems:
+        repair(tmp_path, problem)
     assert index.episodes() == before
 
 
 def test_processes_that_record_into_one_root_at_once_lose_nothing(tmp_path):
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path), f"task{number}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(3)
-    ]
-    for child in children:
-        assert child.stdout is not None
-        child.stdout.readline()
-    for child in children:
-        child.communicate("go\n", timeout=60)
-    assert [child.returncode for child in children] == [0, 0, 0]
+    assert run_at_once(CHILD, tmp_path, "task0", "task1", "task2") == [0, 0, 0]
     index = EpisodeIndex(tmp_path)
-    rows = index.episodes()
     assert [len(index.episodes(task=f"task{number}")) for number in range(3)] == [12, 12, 12]
     assert check_root(tmp_path).problems == ()
-    assert index.rebuild() == rows
 
 
 def test_a_writer_waits_for_another_one(tmp_path, record):
@@ -153,6 +155,25 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path, record, monkeypatch):
     other.close()
 
 
+def as_nobody(script: str, root: Path, mode: int) -> subprocess.CompletedProcess[str]:
+    """Run `script` as a user that may not write to `root`."""
+    root.chmod(mode)
+    child = subprocess.run([sys.executable, "-c", script, str(root)], capture_output=True, text=True, timeout=60)
+    root.chmod(0o755)
+    return child
+
+
+def test_a_writer_without_the_right_to_write_is_told_so_and_not_to_delete_the_index(record):
+    with tempfile.TemporaryDirectory() as folder:  # another user may not enter tmp_path
+        path = record(Path(folder), steps=1).end("success", None, "sim")
+        child = as_nobody(WRITER_WITHOUT_RIGHT, Path(folder), 0o555)
+        assert EpisodeIndex(folder).episodes()[0].used_by == ()
+    assert (child.returncode, path.stem in child.stdout) == (0, True)
+    assert "index.sqlite: " in child.stdout
+    assert "mend the permissions of the folder" in child.stdout
+    assert "delete" not in child.stdout
+
+
 @pytest.mark.parametrize("writer_is_there", [False, True])
 def test_the_index_of_a_folder_that_cannot_be_written_to_is_read(record, writer_is_there):
     with tempfile.TemporaryDirectory() as folder:  # another user may not enter tmp_path
@@ -162,9 +183,7 @@ def test_the_index_of_a_folder_that_cannot_be_written_to_is_read(record, writer_
         if writer_is_there:
             writer.execute("UPDATE episodes SET label = 'still in the log'")
         before = sorted(file.name for file in root.iterdir())
-        root.chmod(0o555)
-        child = subprocess.run([sys.executable, "-c", READER, folder], capture_output=True, text=True, timeout=60)
-        root.chmod(0o755)
+        child = as_nobody(READER, root, 0o555)
         after = sorted(file.name for file in root.iterdir())
         writer.close()
     label = "still in the log" if writer_is_there else None
@@ -184,7 +203,7 @@ def test_an_index_that_is_no_index_is_named_with_the_way_out(tmp_path, record):
     connection = sqlite3.connect(index.path)
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(EpisodeError, match="its version is 99, this flexor reads 1"):
+    with pytest.raises(EpisodeError, match="its version is 99, this flexor reads up to 3"):
         index.episodes()
 
 
@@ -213,6 +232,22 @@ def test_verify_finds_and_mends_every_disagreement(tmp_path, record):
     assert check_root(tmp_path).problems == ()
     assert {row.id for row in EpisodeIndex(tmp_path).episodes()} == {path.stem for path in paths} - {gone.stem}
     assert whole.exists()
+
+
+def test_a_file_set_aside_never_replaces_an_earlier_one(tmp_path, record):
+    path = record(tmp_path, steps=3).end("success", None, "sim")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-50])
+    for problem in check_root(tmp_path).problems:
+        repair(tmp_path, problem)
+    (first,) = (tmp_path / "episodes").glob("*.damaged")
+    path.write_bytes(b"not even a beginning")
+    for problem in check_root(tmp_path).problems:
+        repair(tmp_path, problem)
+    aside = {file.read_bytes() for file in (tmp_path / "episodes").glob("*.mcap.damaged")}
+    assert aside == {whole[:-50], b"not even a beginning"}
+    assert first.read_bytes() == whole[:-50]
+    assert check_root(tmp_path).problems == ()
 
 
 def test_removing_a_row_that_is_not_there_is_an_error(tmp_path, record):
