@@ -21,6 +21,7 @@ def pretrain(
     minutes: Annotated[float | None, typer.Option(help="Wall budget; 40 when no budget is given.")] = None,
     samples: Annotated[int | None, typer.Option(help="Budget in training samples, instead of --minutes.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; 1 by default.")] = None,
+    processes: Annotated[int | None, typer.Option(help="CPU processes that share each batch; 1 by default.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings as YAML.")] = None,
     json: JsonFile = None,
 ) -> None:
@@ -38,7 +39,7 @@ def pretrain(
     from flexor.learner.settings import PretrainSettings
     from flexor.settings import load_settings
 
-    options = {"preset": preset, "minutes": minutes, "samples": samples, "threads": threads}
+    options = {"preset": preset, "minutes": minutes, "samples": samples, "threads": threads, "processes": processes}
     given = [f"{key}={value}" for key, value in options.items() if value is not None] + (overrides or [])
     if config is None and not any(setting.startswith(("minutes=", "samples=")) for setting in given):
         given.append("minutes=40")

@@ -50,6 +50,7 @@ class Batches:
     Args:
         prompts: over every sentence in the order of `sentence_numbers`.
         state, actions: normalisers of the training samples.
+        share: (k, n): draw only the k-th of n equal parts of every training batch.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Batches:
         actions: Normalizer,
         settings: PretrainSettings,
         device: torch.device,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self._share = share
         self._images = demonstrations.images
         self._tasks = demonstrations.tasks
         self._states = state.normalize(demonstrations.states)
@@ -77,8 +80,10 @@ class Batches:
     def draw(self, step: int) -> Batch:
         """The training batch of `step` (from 0): augmented frames, noised state, a sentence drawn anew."""
         settings = self._settings
-        rng = np.random.default_rng([settings.seed, DRAWS, step])
-        rows = self._rows(step * settings.batch, settings.batch)
+        part, parts = self._share
+        rng = np.random.default_rng([settings.seed, DRAWS, step, *([part] if parts > 1 else [])])
+        count = settings.batch // parts
+        rows = self._rows(step * settings.batch + part * count, count)
         images = shift(self._images[rows], rng, settings.shift_pixels)
         light = Photometry.draw(images, rng, settings.brightness, settings.contrast, settings.colour)
         states = self._states[rows] + rng.normal(0, settings.state_noise, (len(rows), self._states.shape[1]))

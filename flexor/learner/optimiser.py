@@ -58,6 +58,10 @@ class Optimiser:
         warm = min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
         return warm * (self.settings.final_lr + (1 - self.settings.final_lr) * cosine)
 
+    def gradients(self) -> list[Tensor]:
+        """The gradients as they are now, of the parameters that have one, always in the same order."""
+        return [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
+
     def step(self, rate: float) -> float:
         """Clip the gradients, change the weights at `rate` of the peak, forget the gradients; returns their norm.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from flexor.errors import FlexorError
+from flexor.learner.crew import Crew, gather
 from flexor.learner.demonstrations import Demonstrations, load_demonstrations
 from flexor.learner.settings import PretrainSettings
 from flexor.learner.trainer import Standing, Trainer
@@ -56,8 +57,10 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
     )
     # before an hour of training, not after it: an impossible name or setting shows here
     bundle_config(out.name, settings, demonstrations, {})
-    trainer = Trainer(demonstrations, settings, out.with_name(f"{out.name}.training"))
-    measured = trainer.run(watcher.on_step)
+    folder = out.with_name(f"{out.name}.training")
+    with gather(settings.processes, _assist, (data, settings, folder)) as crew:
+        trainer = Trainer(demonstrations, settings, folder, crew)
+        measured = trainer.run(watcher.on_step)
     result = {
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "samples": trainer.samples,
@@ -80,6 +83,13 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
     )
     _mark_used(data, {row.id for row in listed}, bundle)
     return {"bundle": str(out), "bundle_hash": bundle.hash, **result}
+
+
+def _assist(crew: Crew, data: Path, settings: PretrainSettings, folder: Path) -> None:
+    """In another process of the crew: the same run on its share of the batches."""
+    model = PRESETS[settings.preset]
+    demonstrations = load_demonstrations(data, settings.cameras, model.vision.image_size, model.horizon)
+    Trainer(demonstrations, settings, folder, crew).assist()
 
 
 def _mark_used(data: Path, ids: set[str], bundle: Bundle) -> None:

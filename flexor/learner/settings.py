@@ -30,6 +30,8 @@ class PretrainSettings(BaseModel):
         held_out: share of the episodes that is never trained on.
         evaluation_samples: held-out samples behind one row of held-out numbers.
         checkpoint_s: seconds between checkpoints; 0 writes one after every step.
+        threads: of each process.
+        processes: CPU processes that share every batch (flexor.learner.crew).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +70,7 @@ class PretrainSettings(BaseModel):
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
+    processes: int = Field(default=1, gt=0)
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -75,7 +78,13 @@ class PretrainSettings(BaseModel):
             raise ValueError(f"give one budget, minutes or samples; got minutes={self.minutes} samples={self.samples}")
         return self
 
+    @model_validator(mode="after")
+    def _equal_shares(self) -> Self:
+        if self.batch % self.processes:
+            raise ValueError(f"batch is {self.batch} and processes is {self.processes}; expected equal shares")
+        return self
+
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree with to be resumed: all that shapes the weights, save the budget."""
         budget, watching = {"minutes", "samples"}, {"evaluate_steps", "evaluation_samples", "log_steps", "checkpoint_s"}
-        return self.model_dump(mode="json", exclude=budget | watching | {"device", "threads"})
+        return self.model_dump(mode="json", exclude=budget | watching | {"device", "threads", "processes"})

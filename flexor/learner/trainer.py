@@ -16,6 +16,7 @@ from torch import nn
 from flexor.errors import FlexorError
 from flexor.learner.batches import Batch, Batches, all_sentences
 from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from flexor.learner.crew import Crew
 from flexor.learner.curves import Curves
 from flexor.learner.demonstrations import Demonstrations
 from flexor.learner.foresight import Foresight
@@ -48,17 +49,23 @@ class Trainer:
     Args:
         demonstrations: what to learn from.
         settings: how.
-        folder: checkpoint.safetensors, curves.jsonl and tensorboard/ go here.
+        folder: checkpoint.safetensors, curves.jsonl and tensorboard/ go here; only rank 0 writes.
+        crew: the processes that train together; alone when None.
 
     Raises:
         FlexorError: the checkpoint belongs to another run, no GPU where one was asked for, data that does not fit.
     """
 
-    def __init__(self, demonstrations: Demonstrations, settings: PretrainSettings, folder: Path) -> None:
+    def __init__(
+        self, demonstrations: Demonstrations, settings: PretrainSettings, folder: Path, crew: Crew | None = None
+    ) -> None:
         torch.set_num_threads(settings.threads)
         self.settings = settings
+        self._crew = crew or Crew()
         self.config = PRESETS[settings.preset]
         self.device = choose_device(settings.device)
+        if self._crew.size > 1 and self.device.type != "cpu":
+            raise FlexorError(f"processes is {self._crew.size} on {self.device}; expected 1, or device=cpu")
         words = json.dumps([asdict(kinds) for kinds in demonstrations.sentences])
         sentences = hashlib.sha256(words.encode()).hexdigest()[:16]  # what the token ids mean follows from them
         self._identity = {**settings.identity(), "data": demonstrations.digest, "sentences": sentences}
@@ -68,7 +75,8 @@ class Trainer:
         self.tokenizer = build_tokenizer(demonstrations.sentences, self.config)
         prompts = PromptTable(self.tokenizer, all_sentences(demonstrations), demonstrations.states.shape[1])
         state, actions = (Normalizer("quantile", self.statistics[name]) for name in ("state", "actions"))
-        self.batches = Batches(demonstrations, prompts, state, actions, settings, self.device)
+        share = (self._crew.rank, self._crew.size)
+        self.batches = Batches(demonstrations, prompts, state, actions, settings, self.device, share)
         self.model = Pi05(self.config)
         initialise(self.model, settings.seed, prompts.bin_tokens.tolist())
         self.model.to(self.device)
@@ -80,10 +88,10 @@ class Trainer:
         self._used_s = 0.0
         self._foresight_loss = 0.0
         self._losses: list[float] = []
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         if self._checkpoint_path.exists():
             self._resume()
-        self._curves = Curves(folder, self.position)
 
     @property
     def samples(self) -> int:
@@ -101,21 +109,34 @@ class Trainer:
         began = time.monotonic() - self._used_s
         saved = time.monotonic()
         first, started = self.position, time.monotonic()
-        with self._curves:
-            while (spent := self._spent()) < 1.0:
+        self._crew.agree(self.position)  # everyone has read the checkpoint before the first new one is written
+        with Curves(self._folder, self.position) as curves:
+            while (spent := self._crew.agree(self._spent())) < 1.0:
                 loss = self.step(spent)
                 self._used_s = time.monotonic() - began
                 speed = (self.position - first) * settings.batch / (time.monotonic() - started)
-                self._record(loss, spent, speed)
+                self._record(curves, loss, spent, speed)
                 on_step(Standing(self.position, self.samples, self._spent(), loss, speed))
                 if time.monotonic() - saved >= settings.checkpoint_s:
                     self.save()
                     saved = time.monotonic()
             result = self.measure()
             if self.position > first and self.position % settings.evaluate_steps != 0:
-                self._curves.write(self.position, result)
+                curves.write(self.position, result)
             self.save()
         return result
+
+    def assist(self) -> None:
+        """What every process but rank 0 does: the same steps on its own share, until rank 0 says that it is over.
+
+        Raises:
+            FlexorError: it stands at another step than rank 0.
+        """
+        position = self._crew.agree(0.0)
+        if position != self.position:
+            raise FlexorError(f"process {self._crew.rank} stands at step {self.position}, the first one at {position}")
+        while (spent := self._crew.agree(0.0)) < 1.0:
+            self.step(spent)
 
     def step(self, spent: float) -> float:
         """One optimiser step when `spent` of the budget is used; returns its loss."""
@@ -162,17 +183,19 @@ class Trainer:
             )
             image_tokens = batch.images.shape[1] * self.config.vision.tokens
             foresight = self.foresight.loss(image_tokens, batch.places, batch.known)
-        value, self._foresight_loss = float(loss.detach()), float(foresight.detach())
+        (loss + settings.foresight * foresight).backward()
+        told = torch.stack([loss.detach(), foresight.detach()]).float().cpu()
+        self._crew.average([*self.optimiser.gradients(), told])
+        value, self._foresight_loss = told.tolist()
         if not np.isfinite(value):
             raise FlexorError(
                 f"the loss of step {self.position} is {value}; the last checkpoint stands: lower muon_lr and adamw_lr "
                 "and start anew"
             )
-        (loss + settings.foresight * foresight).backward()
         self.optimiser.step(rate)
         return value
 
-    def _record(self, loss: float, spent: float, speed: float) -> None:
+    def _record(self, curves: Curves, loss: float, spent: float, speed: float) -> None:
         self._losses.append(loss)
         if self.position % self.settings.log_steps == 0:
             row = {
@@ -183,10 +206,10 @@ class Trainer:
                 "train/seconds": self._used_s,
                 "train/samples_per_s": speed,
             }
-            self._curves.write(self.position, row)
+            curves.write(self.position, row)
             self._losses.clear()
         if self.position % self.settings.evaluate_steps == 0:
-            self._curves.write(self.position, self.measure())
+            curves.write(self.position, self.measure())
 
     def _spent(self) -> float:
         if self.settings.samples is not None:

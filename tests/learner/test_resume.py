@@ -20,9 +20,15 @@ RECIPE = ["preset=pi05-micro", "precision=fp32", "batch=8", "warmup_steps=4", "l
 LIMIT_S = 90.0
 
 
-def start(data: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(data: Path, out: Path, processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "flexor.cli.main", "pretrain", "--data", str(data), "--out", str(out)]
-    budget = [f"samples={STEPS * 8}", "checkpoint_s=0", "evaluation_samples=8", "held_out=0.2", "threads=1"]
+    budget = [
+        f"samples={STEPS * 8}",
+        "checkpoint_s=0",
+        "evaluation_samples=8",
+        "held_out=0.2",
+        f"processes={processes}",
+    ]
     return subprocess.Popen(
         [*command, *RECIPE, *budget], stdout=subprocess.DEVNULL, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     )
@@ -48,14 +54,18 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_twice_ends_with_the_losses_and_weights_of_an_undisturbed_one(recordings: Path, tmp_path: Path):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("processes", "kills"), [(1, (3, 11)), (2, (7,))])
+def test_a_killed_run_ends_with_the_losses_and_weights_of_an_undisturbed_one(
+    recordings: Path, tmp_path: Path, processes: int, kills: tuple[int, ...]
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(recordings, whole).wait(timeout=LIMIT_S) == 0
-    for step in (3, 11):
-        process = start(recordings, broken)
+    assert start(recordings, whole, processes).wait(timeout=LIMIT_S) == 0
+    for step in kills:
+        process = start(recordings, broken, processes)
         kill_after(process, broken, step)
         assert not broken.exists()
-    assert start(recordings, broken).wait(timeout=LIMIT_S) == 0
+    assert start(recordings, broken, processes).wait(timeout=LIMIT_S) == 0
     assert numbers(broken) == numbers(whole)
     assert [step for step, loss, _ in numbers(whole) if loss is not None] == list(range(1, STEPS + 1))
     ours, theirs = (load_file(tmp_path / f"{name}.training" / "checkpoint.safetensors") for name in ("broken", "whole"))
