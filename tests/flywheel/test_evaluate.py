@@ -9,7 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from point_world import PointPolicy, PointRobot, broken_policy, crashing_policy, open_noisy_policy, open_point
+from point_world import (
+    PointPolicy,
+    PointRobot,
+    broken_policy,
+    crashing_policy,
+    open_elsewhere,
+    open_noisy_policy,
+    open_point,
+)
 
 from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import evaluate
@@ -46,6 +54,19 @@ def test_the_result_has_the_common_names_and_a_row_a_task_and_an_episode():
     assert 0 <= low <= result["success_rate"] <= high <= 1
     assert 1.0 <= result["entropy_bits_mean"] <= 2.0
     assert [(row["task"], row["episodes"]) for row in result["tasks"]] == [("left", 3), ("right", 2)]
+
+
+def test_a_part_of_an_evaluation_plays_the_episodes_of_the_whole():
+    whole = run(7, 5, 1)["rows"]
+    assert run(3, 5, 1)["rows"] + run(7, 5, 2, skip=3)["rows"] == whole
+    assert [row["task"] for row in run(5, 5, 1, skip=3)["rows"]] == ["right", "left"]
+    for skip in (-1, 4, 9):
+        with pytest.raises(FlexorError, match=f"skip is {skip}; expected 0 to 3"):
+            run(4, 5, 1, skip=skip)
+
+
+def test_the_result_names_the_bundle_that_played_by_its_hash():
+    assert run(2, 5, 2)["bundle_hash"] == PointPolicy().describe()["hash"]
 
 
 def test_recording_changes_nothing_and_leaves_every_episode_on_disk(tmp_path):
@@ -128,6 +149,15 @@ def test_a_policy_that_does_not_fit_is_refused_before_anything_moves():
     with pytest.raises(Mismatch, match="20 Hz"):
         Lockstep(robot, PointPolicy(), None, entropy=False)
     assert robot.commands == []
+
+
+def test_the_robot_s_conditions_and_its_sentence_are_in_the_result_and_in_every_episode(tmp_path):
+    result = run(2, 7, 1, tmp_path, make_robot=open_elsewhere)
+    assert result["shift"] == {"level": "low"}
+    for row in EpisodeIndex(tmp_path).episodes():
+        meta = read_episode(tmp_path / row.file).meta
+        assert meta.extra["shift"] == {"level": "low"}
+        assert meta.prompt == f"off you go to the {meta.task}"
 
 
 def test_noise_seeds_fit_the_wire_and_differ_by_episode_and_step():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,21 +13,32 @@ from flexor.runtime.driving.guard import Guard
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import RunReport
+from flexor.runtime.driving.score_monitor import ScoreMonitor
 from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.observation import Observation
-from flexor.runtime.robot import Robot, Status
+from flexor.runtime.robot import FailureEvent, Robot, Status
 from flexor.runtime.serving.client import Reply
 
 SILENCE, GUARD = "silence", "guard"
+SLACK_SCORES = ("ace_bits", "gauss_nats")
 WAKE_UP_S = 0.001  # a socket poll counts whole milliseconds, so the rest of a period is slept
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an episode ended: success, failure, abort or unknown, and why it was aborted."""
+    """How an episode ended.
+
+    Attributes:
+        outcome: success, failure, abort or unknown.
+        reason: why it was aborted; empty otherwise.
+        failure_label, failure_events: as the robot's last status told them.
+    """
 
     outcome: str
     reason: str = ""
+    failure_label: str | None = None
+    failure_events: tuple[FailureEvent, ...] = ()
 
 
 @dataclass(slots=True)
@@ -40,6 +51,7 @@ class Live:
     holds: int = 0
     latency_ms: float | None = None
     entropy_bits: float | None = None
+    alarm_step: int | None = None
 
 
 class ControlLoop:
@@ -63,6 +75,7 @@ class ControlLoop:
         *,
         bundle: str,
         cameras: list[str],
+        calibration: Calibration | None,
         hold_limit_s: float,
         now: Callable[[], float],
         stopped: Callable[[], bool],
@@ -77,7 +90,7 @@ class ControlLoop:
         self._trouble = SILENCE  # what kept the last action away
         self._still = np.zeros(robot.spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
         self._still[-1] = robot.spec.action_low[-1]
-        self.entropy_bits: list[float] = []
+        self.monitor = ScoreMonitor(calibration, recorder.event)
 
     def play(self) -> Ending:
         """Play to the end of the episode. The robot has been reset, the recorder has begun."""
@@ -93,10 +106,10 @@ class ControlLoop:
             self._watch(self._live)
             if status.done or step >= self._robot.spec.max_steps:
                 outcome = {True: "success", False: "failure", None: "unknown"}[status.success]
-                return Ending(outcome)
+                return Ending(outcome, "", status.failure, status.events)
             if self._stopped() or self._held_for() > self._hold_limit_s:
                 self._robot.hold()
-                return self._abort()
+                return self._abort(status.events)
             self._wait_for_period(step)
 
     def _await_first_chunk(self) -> bool:
@@ -184,8 +197,7 @@ class ControlLoop:
         self._report.latencies_ms.append(reply.round_trip_ms)
         self._live.latency_ms = reply.round_trip_ms
         self._recorder.chunk(reply.step, chunk)
-        if reply.scored_step is not None:
-            self._note_entropy(reply.scored_step, chunk.scores["ace_bits"])
+        self._note_scores(reply, chunk.scores, next_step)
         if self._player.splice(reply.step, chunk.actions, next_step):
             self._trouble = SILENCE
         else:
@@ -193,23 +205,26 @@ class ControlLoop:
             self._trouble = f"late: the last reply took {reply.round_trip_ms:.0f} ms"
             self._recorder.event(next_step, "stale", {"anchor": reply.step, "latency_ms": reply.round_trip_ms})
 
-    def _note_entropy(self, step: int, bits: float) -> None:
-        """The scores that ride with a chunk belong to an earlier one; the event says to which."""
-        self.entropy_bits.append(bits)
-        self._report.entropy_bits.append(bits)
-        self._live.entropy_bits = bits
-        self._recorder.event(step, "entropy", {"ace_bits": bits})
+    def _note_scores(self, reply: Reply, scores: Mapping[str, float], next_step: int) -> None:
+        """The slack scores that ride with a chunk belong to an earlier one; the rest is its own."""
+        self.monitor.note(reply.step, {name: scores[name] for name in scores if name not in SLACK_SCORES}, next_step)
+        if reply.scored_step is not None:
+            slack = {name: scores[name] for name in SLACK_SCORES}
+            self.monitor.note(reply.scored_step, slack, next_step)
+            self._report.entropy_bits.append(slack["ace_bits"])
+            self._live.entropy_bits = slack["ace_bits"]
+            self._live.alarm_step = self.monitor.alarm_step
 
     def _held_for(self) -> float:
         return 0.0 if self._held_since is None else self._now() - self._held_since
 
-    def _abort(self) -> Ending:
+    def _abort(self, events: tuple[FailureEvent, ...] = ()) -> Ending:
         if self._stopped():
-            return Ending("abort", "stopped by the user")
+            return Ending("abort", "stopped by the user", None, events)
         horizon_ms = self._asker.plan.horizon * self._period_s * 1000.0
         why = {
             SILENCE: "the policy server did not answer",
             GUARD: "the guard refused every action, see the guard.* events of the episode",
         }.get(self._trouble, f"the policy server gave nothing playable ({self._trouble}; a chunk is good for "
                              f"{horizon_ms:.0f} ms)")  # fmt: skip
-        return Ending("abort", f"{why} for {self._hold_limit_s:g} s, the arm is held")
+        return Ending("abort", f"{why} for {self._hold_limit_s:g} s, the arm is held", None, events)

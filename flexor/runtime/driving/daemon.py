@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,11 @@ from flexor.runtime.driving.handshake import check_fit
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
+from flexor.runtime.driving.score_monitor import calibration_extra, calibration_id
 from flexor.runtime.episodes.episode_schema import EpisodeMeta
 from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.inference.calibration import Calibration, Scoring
+from flexor.runtime.inference.conformal import CalibrationError
 from flexor.runtime.robot import Robot
 from flexor.runtime.serving.client import PolicyClient, ServerRefused, ServerTimeout
 
@@ -66,6 +70,7 @@ class Daemon:
         recorder: EpisodeRecorder,
         settings: DaemonSettings | None = None,
         *,
+        calibration: Calibration | None = None,
         report: RunReport | None = None,
         stopped: Callable[[], bool] = lambda: False,
         watch: Callable[[Live], None] = lambda live: None,
@@ -74,6 +79,7 @@ class Daemon:
     ) -> None:
         """
         Args:
+            calibration: of the scores; None leaves them raw.
             report: where the counts go; a new one when None.
             stopped: asked once a control step; True ends the episode as an abort and the run.
             watch: told how the present episode stands after every control step; must return quickly.
@@ -83,7 +89,9 @@ class Daemon:
         self._settings = settings or DaemonSettings()
         self._stopped, self._watch, self._now, self._sleep = stopped, watch, now, sleep
         self._delays_of: tuple[Plan, ChunkAsker] | None = None
+        self._calibration = calibration
         self.report = RunReport() if report is None else report
+        self.report.calibration = calibration_id(calibration)
 
     def run(self, episodes: int, seed: int, tasks: Sequence[str]) -> RunReport:
         """Run `episodes` episodes, taking the tasks in turn; episode i has the seed `seed` + i.
@@ -93,6 +101,7 @@ class Daemon:
         Raises:
             ServerGone: no server was ready within connect_timeout_s.
             Mismatch: the policy does not fit the robot.
+            CalibrationError: the calibration is of another policy, or does not know one of the tasks.
             FlexorError: an unknown task, or the recorder's disk.
         """
         spec = self._robot.spec
@@ -100,11 +109,18 @@ class Daemon:
         if unknown or not tasks:
             wrong = f"has no task {', '.join(unknown)}" if unknown else "was given no task"
             raise FlexorError(f"robot {spec.name} {wrong}; its tasks are {', '.join(spec.tasks) or 'any sentence'}")
+        if self._calibration is not None:
+            self._calibration.check_tasks(tasks)
         for index in range(episodes):
             served = self._connect(tasks[index % len(tasks)], seed + index)
             if served is None:
                 break
-            self.report.results.append(self._episode(index, seed + index, tasks[index % len(tasks)], *served))
+            try:
+                result = self._episode(index, seed + index, tasks[index % len(tasks)], *served)
+            except BaseException:
+                self._give_up()
+                raise
+            self.report.results.append(result)
         return self.report
 
     def _connect(self, task: str, seed: int) -> tuple[dict[str, Any], str] | None:
@@ -118,7 +134,7 @@ class Daemon:
                 hello = self._client.hello()
                 if hello["ready"]:
                     check_fit(hello, self._robot.spec)
-                    return hello, self._client.begin_episode(task, seed)
+                    return hello, self._begin(hello, task, seed)
                 trouble = "it is still warming up"
             except (ServerTimeout, ServerRefused) as error:
                 trouble = str(error)
@@ -128,24 +144,43 @@ class Daemon:
             "start one with `flexor serve BUNDLE`, or give its address"
         )
 
+    def _begin(self, hello: dict[str, Any], task: str, seed: int) -> str:
+        """Open an episode on the server and return its adapter id, for which the calibration has to be."""
+        adapter = self._client.begin_episode(task, seed)
+        if self._calibration is not None:
+            try:
+                self._calibration.check(self._scoring(hello, adapter))
+            except CalibrationError:
+                self._tell_server(Ending("abort"))
+                raise
+        return adapter
+
+    def _scoring(self, hello: dict[str, Any], adapter: str) -> Scoring:
+        return Scoring.of(hello, adapter, self._robot.spec.name, f"real time, splice {self._settings.splice}")
+
     def _episode(self, index: int, seed: int, task: str, hello: dict[str, Any], adapter: str) -> EpisodeResult:
         robot, recorder, settings = self._robot, self._recorder, self._settings
         spec = robot.spec
         live = Live(index, task)
         holds_before = self.report.holds
         bundle = f"{hello['bundle']}@{hello['hash'][:12]}"  # as the provenance of its chunks says it
-        robot.reset(seed, task)
+        begun = robot.reset(seed, task)
         recorder.begin(
             EpisodeMeta(
                 robot=spec.name,
                 task=task,
-                prompt=spec.tasks.get(task, task),
+                prompt=begun.prompt or spec.tasks.get(task, task),
                 seed=seed,
                 bundle=bundle,
                 adapter=adapter,
                 hz=spec.hz,
                 cameras=tuple(hello["cameras"]),
-                extra={"daemon": settings.model_dump(), "policy": hello},
+                extra={
+                    **spec.conditions,
+                    "daemon": settings.model_dump(),
+                    "policy": hello,
+                    **calibration_extra(self._scoring(hello, adapter), self._calibration),
+                },
             )
         )
         continued = hello["rtc_max_delay"] if settings.splice == "prefix" else 0
@@ -161,28 +196,37 @@ class Daemon:
             live,
             bundle=bundle,
             cameras=list(hello["cameras"]),
+            calibration=self._calibration,
             hold_limit_s=settings.hold_limit_s,
             now=self._now,
             stopped=self._stopped,
             watch=self._watch,
         )
-        try:
-            ending = loop.play()
-        except BaseException:
-            try:
-                robot.hold()
-            finally:
-                recorder.close()
-            raise
+        ending = loop.play()
         self.report.overruns += pacer.overruns
         if ending.reason:
             recorder.event(live.step, "abort", {"reason": ending.reason})
+        for event in ending.failure_events:
+            recorder.event(*event.record())
         judged = ending.outcome in ("success", "failure")
-        path = recorder.end(ending.outcome, None, self._judge if judged else "recorder")
+        path = recorder.end(ending.outcome, ending.failure_label, self._judge if judged else "recorder")
         self._tell_server(ending)
-        bits = float(np.mean(loop.entropy_bits)) if loop.entropy_bits else None
         holds = self.report.holds - holds_before
-        return EpisodeResult(index, task, seed, ending.outcome, ending.reason, live.step, holds, bits, path)
+        monitor = loop.monitor
+        return EpisodeResult(
+            index,
+            task,
+            seed,
+            ending.outcome,
+            ending.reason,
+            live.step,
+            holds,
+            float(np.mean(monitor.bits)) if monitor.bits else None,
+            path,
+            monitor.calibrated_max,
+            monitor.alarm_step,
+            ending.failure_label,
+        )
 
     def _asker(self, plan: Plan) -> ChunkAsker:
         """The asker of the last episode, with what it knows of the latency, as long as the plan is the same."""
@@ -197,9 +241,16 @@ class Daemon:
         """Whose word a success or a failure is."""
         return "sim" if self._robot.spec.name.startswith("sim:") else "classifier"
 
+    def _give_up(self) -> None:
+        """Before an error goes on: hold the arm, keep what was recorded, let the server know; each whatever happens."""
+        with ExitStack() as steps:  # the last one entered is the first to happen
+            steps.callback(self._tell_server, Ending("abort"))
+            steps.callback(self._recorder.close)
+            steps.callback(self._robot.hold)
+
     def _tell_server(self, ending: Ending) -> None:
         """The episode is on disk already, so a server that cannot be told is counted, and the run goes on."""
         try:
-            self._client.end_episode(ending.outcome, None, self._judge)
+            self._client.end_episode(ending.outcome, ending.failure_label, self._judge)
         except (ServerTimeout, ServerRefused):
             self.report.refusals["episode.end"] += 1

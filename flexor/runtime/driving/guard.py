@@ -16,15 +16,20 @@ class GuardSettings(BaseModel):
     """Limits beside those of the robot itself.
 
     Attributes:
-        max_speed: fastest commanded speed of the gripper frame, m/s.
-        range_tolerance: how far an action may leave its range, as a fraction of the range's width, before the
-            clipping is reported; a flow policy overshoots a saturated action by a little all the time.
+        max_speed: fastest speed of the gripper frame that may be asked for (an action's way a control period), m/s.
+            The default is the Panda's own limit (Franka's control parameters), beyond which its controller aborts.
+        tolerance: how far an action may pass its range (as a fraction of the range's width) or max_speed (as a
+            fraction of it) before the bounding is reported; a flow policy overshoots a saturated action by a little
+            all the time.
+        edge: how near a face of the workspace the gripper frame counts as being at it, m. An action that ends beyond
+            a face from further away is bounded without a report: it is how one asks for a way up to there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_speed: float = Field(default=2.0, gt=0)
-    range_tolerance: float = Field(default=0.1, ge=0)
+    max_speed: float = Field(default=1.7, gt=0)
+    tolerance: float = Field(default=0.1, ge=0)
+    edge: float = Field(default=0.005, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Guard:
             The action to play, float32 [A], or None: hold; and what was found. An action or a position with NaN or
             infinity is never played. Everything else is bounded: clipped to its range, slowed to max_speed with its
             direction kept, and stopped at the faces of the workspace (from outside it, only motion back is left).
+            The bounds always hold; reported is what a policy that does its work would not ask for.
         """
         spec, events = self._spec, []
         bad = np.flatnonzero(~np.isfinite(action))
@@ -67,14 +73,15 @@ class Guard:
 
         safe = np.clip(action, spec.action_low, spec.action_high).astype(np.float32)
         excess = np.abs(action - safe) / (spec.action_high - spec.action_low)
-        if excess.max() > self._settings.range_tolerance:
+        if excess.max() > self._settings.tolerance:
             dim = int(excess.argmax())
             events.append(GuardEvent("range", {"dim": dim, "value": float(action[dim])}))
 
         speed = float(np.linalg.norm(safe[:3])) * spec.metres_per_unit * spec.hz
         if speed > self._settings.max_speed:
             safe[:3] *= self._settings.max_speed / speed
-            events.append(GuardEvent("speed", {"metres_per_second": speed, "limit": self._settings.max_speed}))
+            if speed > self._settings.max_speed * (1.0 + self._settings.tolerance):
+                events.append(GuardEvent("speed", {"metres_per_second": speed, "limit": self._settings.max_speed}))
 
         position = state[:3]
         low, high = spec.workspace
@@ -83,5 +90,7 @@ class Guard:
         bounded = np.clip(target, np.minimum(low, position), np.maximum(high, position))
         if not np.array_equal(bounded, target):
             safe[:3] = (bounded - position) / spec.metres_per_unit
-            events.append(GuardEvent("workspace", {"target": target.tolist(), "position": position.tolist()}))
+            room = np.where(target < low, position - low, high - position)  # to the face that an axis would pass
+            if room[bounded != target].min() <= self._settings.edge:
+                events.append(GuardEvent("workspace", {"target": target.tolist(), "position": position.tolist()}))
         return safe, events

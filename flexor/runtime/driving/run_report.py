@@ -21,6 +21,9 @@ class EpisodeResult:
         reason: why it was aborted; empty otherwise.
         entropy_bits_mean: mean ACE of the chunks that were scored, None when none was.
         path: the finished episode file.
+        calibrated_max: of the calibrated primary score; None without a calibration or a score.
+        alarm_step: control step at which the episode was flagged "pre-fail"; None when it was not.
+        failure_label: what explains a failure (docs/failures.md); None where nobody can tell.
     """
 
     index: int
@@ -32,6 +35,9 @@ class EpisodeResult:
     holds: int
     entropy_bits_mean: float | None
     path: Path
+    calibrated_max: float | None = None
+    alarm_step: int | None = None
+    failure_label: str | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +52,7 @@ class RunReport:
         overruns: control steps that took longer than their period.
         guard_events: how often the guard stepped in, by kind.
         refusals: replies that were no chunk, by type.
+        calibration: id of the calibration of the scores, "raw" without one.
     """
 
     results: list[EpisodeResult] = field(default_factory=list)
@@ -56,6 +63,7 @@ class RunReport:
     overruns: int = 0
     guard_events: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
+    calibration: str = "raw"
 
     @property
     def aborted(self) -> list[EpisodeResult]:
@@ -74,6 +82,7 @@ class RunReport:
             "success_rate": rate,
             "ci95": [low, high],
             "aborted": len(self.aborted),
+            "failure_labels": dict(Counter(r.failure_label for r in self.results if r.failure_label).most_common()),
             "entropy_bits_mean": float(np.mean(self.entropy_bits)) if self.entropy_bits else None,
             "p50_ms": p50,
             "p95_ms": p95,
@@ -85,6 +94,8 @@ class RunReport:
             "overruns": self.overruns,
             "guard_events": dict(self.guard_events),
             "refusals": dict(self.refusals),
+            "calibration": self.calibration,
+            "pre_fail": sum(result.alarm_step is not None for result in self.results),
             "rows": [
                 {
                     "task": result.task,
@@ -95,6 +106,9 @@ class RunReport:
                     "holds": result.holds,
                     "entropy_bits_mean": result.entropy_bits_mean,
                     "path": str(result.path),
+                    "calibrated_max": result.calibrated_max,
+                    "alarm_step": result.alarm_step,
+                    "failure_label": result.failure_label,
                 }
                 for result in self.results
             ],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 SAMPLES = 8  # N of ace_bits and gauss_nats; the ceiling of ace_bits is log2 N = 3 bits
 CELL = 0.03  # side of an ACE cell as a share of the workspace's side
+ESTIMATOR = 1  # version of the scores: a change of any number here or below makes earlier thresholds void
 VARIANCE_FLOOR = 1e-6  # normalised units squared: identical samples give a finite score
 
 

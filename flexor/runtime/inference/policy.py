@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import Engine, EngineError
-from flexor.runtime.inference.entropy import SAMPLES, accel, ace_bits, gauss_nats
+from flexor.runtime.inference.entropy import CELL, ESTIMATOR, SAMPLES, accel, ace_bits, gauss_nats
 from flexor.runtime.inference.preprocessor import BadObservation, Preprocessor
 from flexor.runtime.observation import ActionChunk, Observation, Provenance
 
@@ -64,6 +64,7 @@ class Policy:
             "engine": self.engine.name,
             "provider": self.engine.provider,
             "precision": self.engine.precision,
+            "entropy": {"samples": SAMPLES, "cell": CELL, "version": ESTIMATOR},
         }
 
     def infer(

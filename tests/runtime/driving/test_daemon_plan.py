@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from point_world import ElsewherePoint
 from scripted_client import Clock, ScriptedClient, TimedRobot
 
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings, ServerGone
@@ -227,3 +228,19 @@ def test_a_server_that_is_still_warming_up_is_waited_for(tmp_path):
     with EpisodeRecorder(tmp_path) as recorder:
         report = Daemon(TimedRobot(clock, 5), client, recorder, now=clock.now, sleep=clock.sleep).run(1, 0, ["left"])
     assert report.results[0].steps == 5
+
+
+def test_an_episode_is_recorded_with_the_robot_s_conditions_and_its_own_sentence(tmp_path):
+    clock = Clock()
+    with EpisodeRecorder(tmp_path) as recorder:
+        daemon = Daemon(
+            ElsewherePoint(),
+            ScriptedClient(clock, lambda step: 0.02),  # type: ignore[arg-type]
+            recorder,
+            now=clock.now,
+            sleep=clock.sleep,
+        )
+        (result,) = daemon.run(1, 0, ["left"]).results
+    meta = read_episode(result.path).meta
+    assert meta.extra["shift"] == {"level": "low"}
+    assert meta.prompt == "off you go to the left"

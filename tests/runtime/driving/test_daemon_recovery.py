@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import point_server
 import pytest
+from point_server import PointServer
 from point_world import PointRobot
 
 from flexor.runtime.driving.control_loop import Live
@@ -25,41 +22,16 @@ from flexor.runtime.serving.client import PolicyClient
 SETTINGS = DaemonSettings(hold_limit_s=0.6, reply_timeout_s=0.5, connect_timeout_s=30.0)
 
 
-class Server:
-    """One address and the process that serves it now."""
-
-    def __init__(self, folder: Path) -> None:
-        self.address = f"ipc://{folder}/policy.sock"
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self, delay_s: float = 0.0) -> None:
-        command = [sys.executable, str(Path(point_server.__file__)), self.address, str(delay_s)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def wait_ready(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="fx") as folder:
-        server = Server(Path(folder))
-        yield server
-        server.kill()
+def server() -> Iterator[PointServer]:
+    """One address; each test starts what serves it."""
+    server = PointServer()
+    yield server
+    server.close()
 
 
 def run(
-    server: Server,
+    server: PointServer,
     log: Path,
     robot: PointRobot,
     episodes: int,

@@ -80,10 +80,32 @@ def test_too_fast_is_slowed_with_its_direction_kept_and_rotation_and_gripper_unt
     assert kinds(events) == ["speed"]
 
 
+def test_the_panda_is_never_asked_for_more_than_it_can_and_a_little_more_is_slowed_without_a_word():
+    corner = action(_0=1.0, _1=-1.0, _2=1.0)  # sqrt(3) * 0.05 m * 20 Hz = 1.73 m/s
+    safe, events = Guard(SPEC).check(corner, state())
+    assert safe is not None
+    assert np.linalg.norm(safe[:3]) * 0.05 * 20.0 == pytest.approx(1.7)
+    assert events == []
+
+
 def test_motion_stops_at_the_face_of_the_workspace_and_slides_along_it():
     safe, events = Guard(SPEC).check(action(_0=1.0, _1=0.5), state(x=0.28))  # 2 cm left of a 5 cm step
     assert safe is not None
     assert safe[:3] == pytest.approx([0.4, 0.5, 0.0], abs=1e-6)
+    assert events == []  # as a policy reaches for what lies on the table, which is a face
+
+
+@pytest.mark.parametrize(("x", "z", "told"), [(0.29, 0.3, []), (0.296, 0.3, ["workspace"]), (0.29, 0.004, [])])
+def test_a_way_beyond_a_face_is_reported_once_the_arm_is_there(x, z, told):
+    """5 mm from it. Another face that is near, but not passed, does not count."""
+    safe, events = Guard(SPEC).check(action(_0=1.0, _2=0.5), state(x=x, z=z))
+    assert safe is not None
+    assert x + safe[0] * 0.05 == pytest.approx(0.3)
+    assert kinds(events) == told
+
+
+def test_outside_the_workspace_every_way_further_out_is_reported():
+    _, events = Guard(SPEC).check(action(_1=-0.1), state(y=-0.45))
     assert kinds(events) == ["workspace"]
 
 
