@@ -1,6 +1,7 @@
 # `make demo` and `make test` work from a bare checkout with Python 3.11, make and a network.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name))))
 BIN := .venv/bin
+TRIES ?= 10
 RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 
@@ -9,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nano test test-quick nightly format format-check type layers build bench check-python check-system
+.PHONY: help demo nano test test-quick nightly reliability format format-check type layers build bench check-python check-system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -26,6 +27,9 @@ test-quick: $(DEV_STAMP) ## the tests that take seconds
 
 nightly: check-system $(DEV_STAMP) ## what takes minutes: 100,000 broken messages at the wire decoder
 	$(BIN)/pytest -m "nightly and not gpu" --durations=10
+
+reliability: check-system $(DEV_STAMP) ## what takes minutes: try every fault TRIES times and write docs/reliability.md
+	$(BIN)/pytest -m fault --tries $(TRIES) --fault-log docs/results/faults.jsonl
 
 format: $(DEV_STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format

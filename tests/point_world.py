@@ -6,6 +6,7 @@ here can be imported by name.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -106,6 +107,7 @@ class PointPolicy:
             "engine": "fake",
             "provider": "cpu",
             "precision": "fp32",
+            "entropy": {"samples": 8, "cell": 0.03, "version": 1},
         }
 
     def infer(
@@ -136,6 +138,22 @@ class PointPolicy:
 def open_point(sim: str) -> PointRobot:
     """For evaluate."""
     return PointRobot(max_steps=30)
+
+
+class ElsewherePoint(PointRobot):
+    """Works under conditions, and asks with a sentence of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(max_steps=30)
+        self._spec = dataclasses.replace(self._spec, conditions={"shift": {"level": "low"}})
+
+    def reset(self, seed: int, task: str) -> Status:
+        return dataclasses.replace(super().reset(seed, task), prompt=f"off you go to the {task}")
+
+
+def open_elsewhere(sim: str) -> ElsewherePoint:
+    """For evaluate."""
+    return ElsewherePoint()
 
 
 def open_noisy_policy(bundle: str) -> PointPolicy:

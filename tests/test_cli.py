@@ -15,12 +15,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from flexor import __version__
 from flexor.cli.main import COMMANDS, app
 from flexor.cli.run_view import RunView
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 
 FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
-GROUPS = {"episodes": ("list", "show", "verify", "evict"), "bench": ("latency",)}
+GROUPS = {
+    "campaign": ("run", "table"),
+    "episodes": ("list", "show", "verify", "evict", "calibrate", "alarms"),
+    "bench": ("latency",),
+    "plot": ("shift",),
+}
 CALLS = [(name,) for name in COMMANDS if name not in GROUPS] + [
     (group, sub) for group, subs in GROUPS.items() for sub in subs
 ]
@@ -118,6 +124,21 @@ def test_ctrl_c_before_the_command_has_begun_ends_with_130_and_no_traceback():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
     assert (run.returncode, run.stderr) == (130, "")
+
+
+def test_ctrl_c_while_python_still_imports_the_command_ends_with_130_and_no_traceback():
+    program = (
+        "import os, signal, sys\nclass CtrlC:\n    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\nsys.meta_path.insert(0, CtrlC())\n"
+        "from flexor.__main__ import main\nmain()"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
+def test_the_command_can_be_called_as_a_module():
+    run = subprocess.run([sys.executable, "-m", "flexor", "--version"], capture_output=True, text=True, timeout=100)
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"flexor {__version__}\n", "")
 
 
 def test_the_reason_of_an_aborted_episode_keeps_its_square_brackets(tmp_path: Path):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_wire import wire
 from flexor.cli.report import JsonFile
 
 if TYPE_CHECKING:
-    from flexor.runtime.timing.latency import CallTimes, ReplyTimes
+    from flexor.cli.progress import Progress
+    from flexor.runtime.inference.policy import Policy
+    from flexor.runtime.observation import Observation
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 ROUNDS = 3  # of replies with the slack entropy on and off in turn, so that a drift of the machine meets both
@@ -18,7 +22,7 @@ REPLIES = 12  # a round and setting
 
 @app.callback(epilog="Example: flexor bench latency pi05-nano")
 def bench() -> None:
-    """Measure latency.
+    """Measure latency, and what the wire takes of it.
 
     Example: flexor bench latency pi05-nano
     """
@@ -32,7 +36,9 @@ def latency(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
     flow_steps: Annotated[int | None, typer.Option(min=1, help="Flow steps; by default the bundle's own.")] = None,
     n: Annotated[int, typer.Option(min=1, help="Timed calls, for each condition.")] = 200,
-    busy: Annotated[int, typer.Option(min=0, help="Measure also beside this many busy processes.")] = 0,
+    busy: Annotated[
+        list[int] | None, typer.Option(min=1, help="Measure also beside this many busy processes; may be repeated.")
+    ] = None,
     image_size: Annotated[int, typer.Option(min=1, help="Pixels a side of the synthetic cameras.")] = 224,
     json: JsonFile = None,
 ) -> None:
@@ -41,92 +47,87 @@ def latency(
     Engine and policy are called back to back. Replies are asked for at the daemon's pace, with the slack entropy on
     and off in turn; overhead is a reply less its engine time.
 
-    Example: flexor bench latency pi05-nano --threads 1 --n 200 --busy 1 --json latency.json
+    Example: flexor bench latency pi05-nano --busy 1 --busy 2 --json latency.json
     """
-    import itertools
     import os
-    from collections.abc import Callable
 
     # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from flexor.cli.progress import Progress
-    from flexor.cli.report import write_json
+    from flexor.cli.report import console, table, write_json
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
     from flexor.runtime.timing.busy_processes import BusyProcesses
-    from flexor.runtime.timing.latency import ReplyTimes, time_calls, time_replies
     from flexor.runtime.timing.reply_timer import synthetic_observations
 
     load = os.getloadavg()[0]
     opened = Bundle.open(bundle)
-    config = opened.config
     policy = Policy(opened, open_engine(opened, engine, precision, threads, flow_steps))
     policy.warm_up()
-    observations = synthetic_observations(config.cameras, config.state_dim, image_size)
-    beside: CallTimes | None = None
-    replies = {True: ReplyTimes([], []), False: ReplyTimes([], [])}
+    observations = synthetic_observations(opened.config.cameras, opened.config.state_dim, image_size)
+    conditions: dict[int, dict[str, Any]] = {}
     with Progress() as progress:
-
-        def counter(what: str) -> Callable[[], None]:
-            done = itertools.count(1)
-            return lambda: progress.update(what, next(done), n)
-
-        alone = time_calls(policy, observations, n, counter("calls, alone"))
-        if busy:
-            with BusyProcesses(busy):
-                beside = time_calls(policy, observations, n, counter(f"calls beside {busy} busy"))
-        for number in range(ROUNDS):
-            for slack_entropy in replies:
-                period_s = config.replan / config.hz
-                timed = time_replies(policy, image_size, REPLIES, slack_entropy, period_s)
-                progress.update("replies of a server", 2 * number + 2 - slack_entropy, 2 * ROUNDS)
-                replies[slack_entropy].reply.extend(timed.reply)
-                replies[slack_entropy].overhead.extend(timed.overhead)
+        for count in dict.fromkeys((0, *(busy or ()))):
+            with BusyProcesses(count):
+                conditions[count] = _measure(policy, observations, image_size, n, _title(count), progress)
+    idle = conditions.pop(0)
     setting = {**policy.describe(), "threads": threads, "image_size": image_size, "load_average": load}
-    result = {**setting, **_result(alone, beside, busy, replies)}
-    _print(result)
+    beside = [{"processes": count, **found} for count, found in conditions.items()]
+    result = {**setting, **idle["engine"], "idle": idle, "busy": beside}
+    result["entropy_reply_ratio"] = idle["entropy_reply_ratio"]
+    title = (
+        f"{result['bundle']}: {result['engine']} {precision} on {result['provider']}, threads {threads}, flow steps"
+        f" {result['flow_steps']}, load average {load:.2f}"
+    )
+    table(title, ("", "p50 ms", "p95 ms", "p99 ms", "n"), _rows({0: idle, **conditions}))
+    for count, found in {0: idle, **conditions}.items():
+        console.print(f"reply with the slack entropy on, to off, {_title(count)}: {found['entropy_reply_ratio']:.3f}")
     write_json(json, result)
 
 
-def _result(alone: CallTimes, beside: CallTimes | None, busy: int, replies: dict[bool, ReplyTimes]) -> dict[str, Any]:
-    from flexor.runtime.timing.latency import Percentiles
+app.command()(wire)
 
-    def summary(times: CallTimes) -> dict[str, Any]:
-        return {"engine": Percentiles.of(times.engine).to_dict(), "policy": Percentiles.of(times.policy).to_dict()}
 
-    on, off = (Percentiles.of(replies[slack_entropy].reply) for slack_entropy in (True, False))
-    idle = summary(alone)
+def _measure(
+    policy: Policy, observations: Sequence[Observation], image_size: int, n: int, title: str, progress: Progress
+) -> dict[str, Any]:
+    """Percentiles of engine, policy, reply and overhead (a reply less its engine time) as the machine is now."""
+    import itertools
+
+    from flexor.runtime.timing.latency import Percentiles, ReplyTimes, time_calls, time_replies
+
+    done = itertools.count(1)
+    calls = time_calls(policy, observations, n, lambda: progress.update(f"calls, {title}", next(done), n))
+    replies = {"entropy_on": ReplyTimes([], []), "entropy_off": ReplyTimes([], [])}
+    period_s = policy.bundle.config.replan / policy.bundle.config.hz
+    steps = itertools.count(1)
+    for _ in range(ROUNDS):
+        for setting, found in replies.items():
+            timed = time_replies(policy, image_size, REPLIES, setting == "entropy_on", period_s)
+            progress.update(f"replies of a server, {title}", next(steps), 2 * ROUNDS)
+            found.reply.extend(timed.reply)
+            found.overhead.extend(timed.overhead)
+    reply = {setting: Percentiles.of(found.reply) for setting, found in replies.items()}
     return {
-        **idle["engine"],
-        "idle": idle,
-        "busy": None if beside is None else {"processes": busy, **summary(beside)},
-        "reply": {"entropy_on": on.to_dict(), "entropy_off": off.to_dict()},
-        "overhead": {
-            "entropy_on": Percentiles.of(replies[True].overhead).to_dict(),
-            "entropy_off": Percentiles.of(replies[False].overhead).to_dict(),
-        },
-        "entropy_reply_ratio": on.p50_ms / off.p50_ms,
+        "engine": Percentiles.of(calls.engine).to_dict(),
+        "policy": Percentiles.of(calls.policy).to_dict(),
+        "reply": {setting: found.to_dict() for setting, found in reply.items()},
+        "overhead": {setting: Percentiles.of(found.overhead).to_dict() for setting, found in replies.items()},
+        "entropy_reply_ratio": reply["entropy_on"].p50_ms / reply["entropy_off"].p50_ms,
     }
 
 
-def _print(result: dict[str, Any]) -> None:
-    from flexor.cli.report import console, table
+def _title(busy: int) -> str:
+    return f"beside {busy} busy" if busy else "alone"
 
-    measured = [("engine, alone", result["idle"]["engine"]), ("policy, alone", result["idle"]["policy"])]
-    if result["busy"] is not None:
-        beside = f"beside {result['busy']['processes']} busy"
-        measured += [(f"engine, {beside}", result["busy"]["engine"]), (f"policy, {beside}", result["busy"]["policy"])]
-    measured += [
-        ("reply, entropy on", result["reply"]["entropy_on"]),
-        ("reply, entropy off", result["reply"]["entropy_off"]),
-        ("reply less engine, entropy on", result["overhead"]["entropy_on"]),
-        ("reply less engine, entropy off", result["overhead"]["entropy_off"]),
-    ]
-    title = (
-        f"{result['bundle']}: {result['engine']} {result['precision']} on {result['provider']}, threads"
-        f" {result['threads']}, flow steps {result['flow_steps']}, load average {result['load_average']:.2f}"
-    )
-    rows = [(name, times["p50_ms"], times["p95_ms"], times["p99_ms"], times["n"]) for name, times in measured]
-    table(title, ("", "p50 ms", "p95 ms", "p99 ms", "n"), rows)
-    console.print(f"reply with the slack entropy on, to off: {result['entropy_reply_ratio']:.3f}")
+
+def _rows(conditions: dict[int, dict[str, Any]]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for count, found in conditions.items():
+        measured = [("engine", found["engine"]), ("policy", found["policy"])]
+        for name, what in (("reply", "reply"), ("overhead", "reply less engine")):
+            measured += [(f"{what}, {key.replace('_', ' ')}", found[name][key]) for key in found[name]]
+        for name, times in measured:
+            rows.append((f"{name}, {_title(count)}", times["p50_ms"], times["p95_ms"], times["p99_ms"], times["n"]))
+    return rows

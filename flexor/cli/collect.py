@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 
 
 def collect(
     out: Annotated[Path, typer.Option("--out", help="Folder of the episodes; what it holds already is kept.")],
     sim: Annotated[str, typer.Option(help="Simulator: tabletop.")] = "tabletop",
-    episodes: Annotated[int, typer.Option(min=1, help="How many seeds to record.")] = 100,
+    tasks: Annotated[str | None, typer.Option(help="Task names, comma-separated; by default all of them.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many to record; seeds count up, tasks take turns.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    shift: ShiftLevel = "none",
+    shift_axes: ShiftAxes = "",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, see configs/collect.yaml.")] = None,
     json_file: JsonFile = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as a.b=c.")] = None,
@@ -33,9 +37,12 @@ def collect(
     from flexor.sim.collect import CollectSettings, Demonstration
     from flexor.sim.collect import collect as record
     from flexor.sim.robots import sim_robot
+    from flexor.sim.shift import Shift
 
     sim_robot(sim)
     settings = load_settings(CollectSettings, config, overrides or [])
+    workplace = Shift.parse(shift, shift_axes)
+    chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
     done: list[Demonstration] = []
     with Progress() as progress:
 
@@ -43,7 +50,7 @@ def collect(
             done.append(demonstration)
             progress.update(f"recording into {out}", len(done), missing, f"{len(done)} of {missing}")
 
-        record(out, episodes, seed, workers, settings, told)
+        record(out, episodes, seed, workers, settings, told, workplace, chosen)
     successes = sum(d.success for d in done)
     rate, low, high = wilson(successes, len(done)) if done else (0.0, 0.0, 1.0)
     skipped = episodes - len(done)
@@ -62,5 +69,6 @@ def collect(
             "ci95": [low, high],
             "seed": seed,
             "out": out,
+            "shift": workplace.to_dict(),
         },
     )

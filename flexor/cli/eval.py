@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 
 
 def eval_(
@@ -20,6 +22,18 @@ def eval_(
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
+    counterfactual: Annotated[
+        bool, typer.Option("--counterfactual", help="Ask for another task that is possible in the same scene.")
+    ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Calibration of the entropy, made of episodes of eval itself.")
+    ] = None,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out the first so many of the episodes.")] = 0,
+    shift: ShiftLevel = "none",
+    shift_axes: ShiftAxes = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Play nothing; tell what the shift comes to in each episode.")
+    ] = False,
     log: Annotated[Path | None, typer.Option(help="Record the episodes in this folder.")] = None,
     json: JsonFile = None,
 ) -> None:
@@ -31,28 +45,65 @@ def eval_(
     Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
     """
     from flexor.cli.progress import Progress
-    from flexor.cli.report import table, write_json
-    from flexor.flywheel.evaluate import evaluate
+    from flexor.cli.report import console, table, write_json
+    from flexor.cli.shift_view import preview, print_preview
+    from flexor.flywheel.evaluate import evaluate, open_simulation
     from flexor.flywheel.lockstep import Delay
+    from flexor.runtime.inference.calibration import Calibration
     from flexor.sim.robots import sim_robot
+    from flexor.sim.shift import Shift
 
     if splice not in ("replan", "prefix"):
         raise typer.BadParameter(f"{splice!r} is neither replan nor prefix", param_hint="--splice")
     late = Delay(delay, splice)
+    used = None if calibration is None else Calibration.load(calibration)
     robot = sim_robot(sim)
+    workplace = Shift.parse(shift, shift_axes)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
+    if dry_run:
+        if counterfactual:
+            raise typer.BadParameter("cannot be told together with --counterfactual", param_hint="--dry-run")
+        coming = preview(workplace, chosen, episodes, seed, skip)
+        print_preview(workplace, coming)
+        write_json(json, {"shift": workplace.to_dict(), "seed": seed, "sim": sim, "rows": coming})
+        return
     played: list[bool] = []
     with Progress() as progress:
 
         def on_episode(row: dict[str, Any]) -> None:
             played.append(row["success"])
-            progress.update(f"evaluating {bundle}", len(played), episodes, f"{sum(played)} of {len(played)} succeeded")
+            progress.update(
+                f"evaluating {bundle}", len(played), episodes - skip, f"{sum(played)} of {len(played)} succeeded"
+            )
 
         result = evaluate(
-            bundle, robot, chosen, episodes, seed, workers, log, entropy=entropy, delay=late, watch=on_episode
+            bundle,
+            robot,
+            chosen,
+            episodes,
+            seed,
+            workers,
+            log,
+            entropy=entropy,
+            delay=late,
+            counterfactual=counterfactual,
+            calibration=used,
+            skip=skip,
+            watch=on_episode,
+            make_robot=functools.partial(open_simulation, shift=workplace),
         )
     rows = [(row["task"], *_cells(row)) for row in result["tasks"]] + [("all", *_cells(result))]
-    table(f"{bundle} in {sim}", ("task", "success", "rate", "95 %", "entropy, bits"), rows)
+    table(f"{bundle} in {sim}, shift {shift}", ("task", "success", "rate", "95 %", "entropy, bits"), rows)
+    if result["failure_labels"]:
+        failures = ", ".join(f"{label} {count}" for label, count in result["failure_labels"].items())
+        console.print(f"failures by label: {failures}")
+    if counterfactual:
+        original = result["original"]
+        low, high = original["ci95"]
+        console.print(
+            f"the original task, not asked for, was solved in {original['successes']} of {original['episodes']}"
+            f" episodes ({low:.3f}-{high:.3f})"
+        )
     write_json(json, result)
 
 

@@ -18,6 +18,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Bundle to write; its name is the folder's.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
     preset: Annotated[str | None, typer.Option(help="Sizes of the model; pi05-nano by default.")] = None,
+    init: Annotated[str | None, typer.Option(help="Bundle to go on from; by default from nothing.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall budget; 40 when no budget is given.")] = None,
     samples: Annotated[int | None, typer.Option(help="Budget in training samples, instead of --minutes.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; 1 by default.")] = None,
@@ -39,7 +40,8 @@ def pretrain(
     from flexor.learner.settings import PretrainSettings
     from flexor.settings import load_settings
 
-    options = {"preset": preset, "minutes": minutes, "samples": samples, "threads": threads, "processes": processes}
+    options = {"preset": preset, "init": init, "minutes": minutes, "samples": samples, "threads": threads}
+    options["processes"] = processes
     given = [f"{key}={value}" for key, value in options.items() if value is not None] + (overrides or [])
     if config is None and not any(setting.startswith(("minutes=", "samples=")) for setting in given):
         given.append("minutes=40")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 
 
 def run(
@@ -16,30 +18,61 @@ def run(
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones follow.")] = 0,
     task: Annotated[list[str] | None, typer.Option(help="Task, may be given again; by default all in turn.")] = None,
+    shift: ShiftLevel = "none",
+    shift_axes: ShiftAxes = "",
     log: Annotated[Path, typer.Option(help="Folder of the recorded episodes.")] = Path("episodes"),
     images: Annotated[str, typer.Option(help="How frames are kept: jpeg, or png for exact replay.")] = "jpeg",
     gif: Annotated[
         Path | None, typer.Option(help="Write the last success, or else the last episode, as a GIF here.")
     ] = None,
+    calibrate: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run N episodes and calibrate on their successes.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Calibration to use; with --calibrate where it goes, by default into --log."),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="With --calibrate: share of good episodes that may alarm.")] = 0.1,
     config: Annotated[Path | None, typer.Option(help="Daemon settings as YAML.")] = None,
     json: JsonFile = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
 ) -> None:
     """Drive a robot with a served policy, in real time, and record its episodes.
 
-    Exit code 1 when an episode had to be aborted. Ctrl-C ends the open episode as an abort and stops.
+    Exit code 1 when an episode had to be aborted. Ctrl-C ends the open episode as an abort and stops. Without a
+    calibration the entropy scores are logged raw; with one an episode is flagged "pre-fail" when its score goes
+    above 2.0, as at most a share alpha of the episodes do in which nothing is wrong.
 
     Example: flexor run --robot sim:tabletop --episodes 4 --log episodes hold_limit_s=1.0
+
+    Example: flexor run --calibrate 50 --log good, then flexor run --calibration good/calibration.json --episodes 4
     """
+    from flexor.cli.alarms import CALIBRATION_JSON, calibrate_run, write_calibration
     from flexor.cli.report import console, table, write_json
     from flexor.cli.run_view import RunView, refuse_aborted, summary, write_run_gif
     from flexor.flywheel.drive import drive
+    from flexor.flywheel.evaluate import open_simulation
     from flexor.runtime.driving.daemon import DaemonSettings
     from flexor.runtime.driving.run_report import RunReport
     from flexor.runtime.driving.stop_signal import StopSignal
+    from flexor.runtime.inference.calibration import Calibration
+    from flexor.runtime.inference.conformal import CalibrationError, fewest
     from flexor.settings import load_settings
+    from flexor.sim.shift import Shift
 
+    if calibrate is not None:
+        if episodes != 1:
+            raise typer.BadParameter("--calibrate says how many episodes there are", param_hint="--episodes")
+        if shift != "none":
+            raise typer.BadParameter("a calibration is made where nothing is shifted", param_hint="--shift")
+        if calibrate < fewest(alpha):
+            raise CalibrationError(
+                f"--calibrate {calibrate} is too few for alpha {alpha:g}; give {fewest(alpha)} or more"
+            )
+        episodes = calibrate
+    used = Calibration.load(calibration) if calibration is not None and calibrate is None else None
     settings = load_settings(DaemonSettings, config, overrides or [])
+    workplace = Shift.parse(shift, shift_axes)
     report = RunReport()
     with StopSignal() as stopped, RunView(report, episodes, console) as view:
         try:
@@ -52,12 +85,23 @@ def run(
                 tasks=task or (),
                 report=report,
                 settings=settings,
+                calibration=used,
                 images=images,
                 stopped=stopped,
                 watch=view.watch,
+                make_robot=functools.partial(open_simulation, shift=workplace),
             )
         finally:
-            write_json(json, {**report.to_dict(), "seed": seed, "robot": robot, "log_dir": log})
+            write_json(
+                json,
+                {
+                    **report.to_dict(),
+                    "seed": seed,
+                    "robot": robot,
+                    "shift": workplace.to_dict(),
+                    "log_dir": log,
+                },
+            )
     if report.results:
         table("run", ("what", "value"), summary(report))
         console.print(f"episodes in {log}", highlight=False, markup=False, soft_wrap=True)
@@ -65,4 +109,6 @@ def run(
         write_run_gif(report, gif)
     if stopped():
         raise typer.Exit(130)
+    if calibrate is not None:
+        write_calibration(calibrate_run(report, alpha), calibration or log / CALIBRATION_JSON)
     refuse_aborted(report)

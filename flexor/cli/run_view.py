@@ -13,7 +13,7 @@ from flexor.errors import FlexorError
 from flexor.runtime.driving.control_loop import Live
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 
-COLUMNS = ("#", "task", "outcome", "steps", "holds", "entropy bits", "chunk ms")
+COLUMNS = ("#", "task", "outcome", "steps", "holds", "entropy bits", "alarm", "chunk ms")
 
 
 class RunView:
@@ -52,7 +52,9 @@ class RunView:
             result = self._report.results[self._printed]
             self._printed += 1
             line = f"episode {self._printed} of {self._episodes}: {result.task}: {result.outcome}, {result.steps} steps"
-            line += f" ({result.reason})" if result.reason else ""
+            why = result.reason or result.failure_label
+            line += f" ({why})" if why else ""
+            line += "" if result.alarm_step is None else f", alarm at step {result.alarm_step}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
@@ -64,7 +66,8 @@ class RunView:
         if live is not None and live.index == len(results):
             latency = "" if live.latency_ms is None else f"{live.latency_ms:.1f}"
             bits = "" if live.entropy_bits is None else f"{live.entropy_bits:.2f}"
-            table.add_row(str(live.index + 1), live.task, "...", str(live.step), str(live.holds), bits, latency)
+            live_cells = (live.task, "...", str(live.step), str(live.holds), bits, _alarm(live.alarm_step), latency)
+            table.add_row(str(live.index + 1), *live_cells)
         return table
 
 
@@ -75,10 +78,13 @@ def summary(report: RunReport) -> list[tuple[str, object]]:
     rate = "" if low is None else f"{told['success_rate']:.1%} (95 %: {low:.1%} to {high:.1%})"
     guard = ", ".join(f"{kind} {count}" for kind, count in told["guard_events"].items())
     refusals = ", ".join(f"{kind} {count}" for kind, count in told["refusals"].items())
+    failures = ", ".join(f"{label} {count}" for label, count in told["failure_labels"].items())
     return [
         ("success", f"{told['successes']} of {told['episodes']}  {rate}"),
+        ("failures by label", failures or "0"),
         ("aborted", told["aborted"]),
         ("entropy, bits, mean", told["entropy_bits_mean"]),
+        ("pre-fail", "no calibration, raw bits" if told["calibration"] == "raw" else told["pre_fail"]),
         ("chunk latency p50, ms", told["p50_ms"]),
         ("chunk latency p95, ms", told["p95_ms"]),
         ("chunk latency p99, ms", told["p99_ms"]),
@@ -114,5 +120,10 @@ def refuse_aborted(report: RunReport) -> None:
 def _finished(result: EpisodeResult) -> tuple[str, ...]:
     bits = "" if result.entropy_bits_mean is None else f"{result.entropy_bits_mean:.2f}"
     colour = {"success": "green", "failure": "red", "abort": "red", "unknown": "yellow"}[result.outcome]
-    outcome = f"[{colour}]{result.outcome}[/{colour}]"
-    return (str(result.index + 1), result.task, outcome, str(result.steps), str(result.holds), bits, "")
+    outcome = f"[{colour}]{result.failure_label or result.outcome}[/{colour}]"
+    steps, holds = str(result.steps), str(result.holds)
+    return (str(result.index + 1), result.task, outcome, steps, holds, bits, _alarm(result.alarm_step), "")
+
+
+def _alarm(step: int | None) -> str:
+    return "" if step is None else f"step {step}"

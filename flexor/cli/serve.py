@@ -58,16 +58,19 @@ def serve(
     claim.acquire()  # a wrong or taken address is told before the bundle is loaded
     claim.release()
     began = time.monotonic()
-    with progress_console.status(f"loading {bundle}", spinner="line"):
-        opened = Bundle.open(bundle)
-        policy = Policy(opened, open_engine(opened, run.name, run.precision, run.threads, run.flow_steps))
     caught: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
         caught.append(number)
 
+    # From here on, for an exception in the middle of importing torch ends the process with an abort.
     before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        with progress_console.status(f"loading {bundle}", spinner="line"):
+            opened = Bundle.open(bundle)
+            policy = Policy(opened, open_engine(opened, run.name, run.precision, run.threads, run.flow_steps))
         server = PolicyServer(policy, settings=settings)
         with server:
             with progress_console.status("warming up", spinner="line"):

@@ -11,6 +11,7 @@ from flexor.runtime.driving.control_loop import Live
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings
 from flexor.runtime.driving.run_report import RunReport
 from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
 from flexor.runtime.serving.client import PolicyClient
 
@@ -25,6 +26,7 @@ def drive(
     tasks: Sequence[str],
     report: RunReport,
     settings: DaemonSettings,
+    calibration: Calibration | None = None,
     images: str = "jpeg",
     stopped: Callable[[], bool] = lambda: False,
     watch: Callable[[Live], None] = lambda live: None,
@@ -34,6 +36,7 @@ def drive(
 
     Args:
         tasks: names, taken in turn; none at all means every task of the robot.
+        calibration: of the entropy scores; None leaves them raw.
         report: filled while it runs, so that it tells what was done also when this raises.
 
     Raises:
@@ -45,7 +48,9 @@ def drive(
         if not chosen:
             raise FlexorError(f"robot {robot} takes any prompt; say which with --task")
         with PolicyClient(address, settings.reply_timeout_s) as client, EpisodeRecorder(log_dir, images) as recorder:
-            daemon = Daemon(opened, client, recorder, settings, report=report, stopped=stopped, watch=watch)
+            daemon = Daemon(
+                opened, client, recorder, settings, calibration=calibration, report=report, stopped=stopped, watch=watch
+            )
             daemon.run(episodes, seed, chosen)
     finally:
         opened.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +13,26 @@ from flexor.errors import FlexorError
 from flexor.runtime.driving.guard import Guard
 from flexor.runtime.driving.handshake import check_fit
 from flexor.runtime.driving.player import ChunkPlayer
+from flexor.runtime.driving.score_monitor import ScoreMonitor, calibration_extra
 from flexor.runtime.episodes.episode_schema import EpisodeMeta
 from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.observation import ActionChunk, Observation
-from flexor.runtime.robot import Robot
+from flexor.runtime.robot import FailureEvent, Robot
 from flexor.runtime.serving.engine_thread import ServedPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class LockstepResult:
-    """How one episode went; entropy_bits_mean over its chunks, None when they were not scored."""
+    """How one episode went.
+
+    Attributes:
+        entropy_bits_mean: over its chunks, None when they were not scored.
+        calibrated_max: of the calibrated primary score; None without a calibration.
+        alarm_step: when it first went above 2.0, None when it never did.
+        failure_label: what explains a failure (docs/failures.md); None for a success.
+        failure_events: all that went wrong on the way, also in a success.
+    """
 
     task: str
     seed: int
@@ -29,6 +40,10 @@ class LockstepResult:
     steps: int
     entropy_bits_mean: float | None
     guard_events: int
+    calibrated_max: float | None = None
+    alarm_step: int | None = None
+    failure_label: str | None = None
+    failure_events: tuple[FailureEvent, ...] = ()
 
 
 def noise_seed(seed: int, step: int) -> int:
@@ -54,15 +69,18 @@ class Lockstep:
         recorder: EpisodeRecorder | None,
         entropy: bool,
         delay: Delay | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """
         Args:
             recorder: keeps the episodes; None keeps none.
             entropy: whether every chunk is scored.
             delay: none when None.
+            calibration: of the scores; None leaves them raw.
 
         Raises:
             Mismatch: the policy does not fit the robot.
+            CalibrationError: the policy does not say how it scores, or the calibration is another's.
             FlexorError: a delay that the policy's chunks cannot bridge.
         """
         self._robot, self._policy, self._recorder, self._entropy = robot, policy, recorder, entropy
@@ -74,25 +92,34 @@ class Lockstep:
             longest = min(longest, self._about["rtc_max_delay"])
         if not 0 <= self._delay.steps <= longest:
             raise FlexorError(f"delay is {self._delay.steps} steps; expected 0 to {longest} for this bundle and splice")
+        driving = f"lockstep, delay {self._delay.steps}, splice {self._delay.splice}"
+        self._scoring = Scoring.of(self._about, "base", robot.spec.name, driving)
+        self._calibration = calibration
+        if calibration is not None:
+            calibration.check(self._scoring)
         self._player = ChunkPlayer(robot.spec.action_dim)
         self._guard = Guard(robot.spec)
 
     def play(self, task: str, seed: int) -> LockstepResult:
-        """Play one episode to its end."""
+        """Play one episode to its end. Raises CalibrationError when the calibration does not know the task."""
+        if self._calibration is not None:
+            self._calibration.check_tasks([task])
         robot, recorder = self._robot, self._recorder
-        robot.reset(seed, task)
+        begun = robot.reset(seed, task)
         self._player.reset()
         if recorder is None:
             return self._play(task, seed)
         with recorder:  # an exception leaves an aborted episode, not an open one
-            recorder.begin(self._meta(task, seed))
+            recorder.begin(self._meta(task, seed, begun.prompt))
             result = self._play(task, seed)
-            recorder.end("success" if result.success else "failure", None, "sim")
+            for event in result.failure_events:
+                recorder.event(*event.record())
+            recorder.end("success" if result.success else "failure", result.failure_label, "sim")
             return result
 
     def _play(self, task: str, seed: int) -> LockstepResult:
         robot, recorder, spec = self._robot, self._recorder, self._robot.spec
-        bits: list[float] = []
+        monitor = ScoreMonitor(self._calibration, self._event)
         guarded = 0
         coming: tuple[int, NDArray[np.float32]] | None = None
         still = np.zeros(spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
@@ -102,7 +129,7 @@ class Lockstep:
             state = robot.state()
             coming = self._arrived(coming, step)
             if coming is None and (self._player.anchor is None or step >= self._player.anchor + interval):
-                coming = self._arrived((step, self._plan(step, seed, bits)), step)
+                coming = self._arrived((step, self._plan(step, seed, monitor)), step)
             wanted = self._player.action(step)
             assert wanted is not None  # replan <= horizon and 2 delays <= horizon: both are checked at birth
             action, events = self._guard.check(wanted, state)
@@ -118,8 +145,19 @@ class Lockstep:
                 break
         if status.success is None:
             raise FlexorError(f"robot {spec.name} cannot judge success, so it cannot be evaluated; use a simulated one")
-        mean = float(np.mean(bits)) if bits else None
-        return LockstepResult(task, seed, status.success, step + 1, mean, guarded)
+        mean = float(np.mean(monitor.bits)) if monitor.bits else None
+        return LockstepResult(
+            task,
+            seed,
+            status.success,
+            step + 1,
+            mean,
+            guarded,
+            monitor.calibrated_max,
+            monitor.alarm_step,
+            status.failure,
+            status.events,
+        )
 
     def _arrived(
         self, coming: tuple[int, NDArray[np.float32]] | None, step: int
@@ -131,7 +169,11 @@ class Lockstep:
         self._player.splice(*coming, step)
         return None
 
-    def _plan(self, step: int, seed: int, bits: list[float]) -> NDArray[np.float32]:
+    def _event(self, step: int, kind: str, data: Mapping[str, Any]) -> None:
+        if self._recorder is not None:
+            self._recorder.event(step, kind, data)
+
+    def _plan(self, step: int, seed: int, monitor: ScoreMonitor) -> NDArray[np.float32]:
         """Look and think; returns the actions from `step` on."""
         seen = self._robot.observe()
         observation = Observation({name: seen.images[name] for name in self._about["cameras"]}, seen.state, seen.prompt)
@@ -139,11 +181,11 @@ class Lockstep:
         chunk = self._policy.infer(observation, noise, self._committed(step))
         if self._entropy:
             scores = self._policy.surprise(noise)
-            bits.append(scores["ace_bits"])
             chunk = ActionChunk(chunk.actions, chunk.provenance, chunk.timing_ms, {**chunk.scores, **scores})
         if self._recorder is not None:
             self._recorder.frames(step, observation.images)
             self._recorder.chunk(step, chunk)
+        monitor.note(step, chunk.scores, step)
         return chunk.actions
 
     def _committed(self, step: int) -> NDArray[np.float32] | None:
@@ -153,16 +195,21 @@ class Lockstep:
         ahead = self._player.committed(step, self._delay.steps)
         return ahead.copy() if len(ahead) else None
 
-    def _meta(self, task: str, seed: int) -> EpisodeMeta:
+    def _meta(self, task: str, seed: int, prompt: str | None) -> EpisodeMeta:
         spec, about = self._robot.spec, self._about
         return EpisodeMeta(
             robot=spec.name,
             task=task,
-            prompt=spec.tasks.get(task, task),
+            prompt=prompt or spec.tasks.get(task, task),
             seed=seed,
             bundle=f"{about['bundle']}@{about['hash'][:12]}",
             adapter="base",
             hz=spec.hz,
             cameras=tuple(about["cameras"]),
-            extra={"lockstep": asdict(self._delay), "policy": about},
+            extra={
+                **spec.conditions,
+                "lockstep": asdict(self._delay),
+                "policy": about,
+                **calibration_extra(self._scoring, self._calibration),
+            },
         )

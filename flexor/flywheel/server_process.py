@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -13,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 
 from flexor.errors import FlexorError
+from flexor.runtime.parent_death import end_with_parent
 
 STOP_S = 10.0
 LOG_TAIL_CHARS = 2000
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ServerProcess:
@@ -39,12 +38,6 @@ class ServerProcess:
     def __enter__(self) -> ServerProcess:
         self._folder = Path(tempfile.mkdtemp(prefix="flexor-"))
         command = [sys.executable, "-m", "flexor.cli.main", "serve", self._bundle, "--bind", self.address]
-        libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None  # loaded before the fork
-
-        def stop_with_parent() -> None:
-            if libc is not None:
-                libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
         try:
             with self._log().open("wb") as log:
                 self._process = subprocess.Popen(
@@ -53,7 +46,7 @@ class ServerProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=stop_with_parent,
+                    preexec_fn=end_with_parent(),
                 )
         except BaseException:
             self._remove()

@@ -12,6 +12,8 @@ class PretrainSettings(BaseModel):
 
     Attributes:
         preset: name in flexor.pi05.config.PRESETS.
+        init: bundle to go on from (folder, or a shipped one's name): its weights, words and normalisation; None begins
+            from nothing.
         cameras: which recorded cameras the policy sees, in the order of its image tokens.
         minutes: wall budget, evaluation included; a resumed run goes on with what was left.
         samples: budget in training samples; with it a run is repeatable bit for bit (fp32, CPU, one thread).
@@ -38,6 +40,7 @@ class PretrainSettings(BaseModel):
 
     preset: str = "pi05-nano"
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
+    init: str | None = None
     seed: int = 0
     minutes: float | None = Field(default=None, gt=0)
     samples: int | None = Field(default=None, gt=0)

@@ -30,6 +30,8 @@ from flexor.pi05.flow import flow_loss
 from flexor.pi05.init import initialise
 from flexor.pi05.model import Pi05
 from flexor.pi05.normalize import Normalizer
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.torch_engine import load_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,27 @@ class Trainer:
             raise FlexorError(f"processes is {self._crew.size} on {self.device}; expected 1, or device=cpu")
         words = json.dumps([asdict(kinds) for kinds in demonstrations.sentences])
         sentences = hashlib.sha256(words.encode()).hexdigest()[:16]  # what the token ids mean follows from them
+        init = open_init(settings, demonstrations) if settings.init is not None else None
         self._identity = {**settings.identity(), "data": demonstrations.digest, "sentences": sentences}
+        if init is not None:
+            self._identity["init"] = init.hash
         self._checkpoint_path = folder / "checkpoint.safetensors"
         training, _ = demonstrations.split(settings.held_out)
-        self.statistics = measure_statistics(demonstrations.states[training], demonstrations.actions[training])
-        self.tokenizer = build_tokenizer(demonstrations.sentences, self.config)
+        if init is None:
+            self.statistics = measure_statistics(demonstrations.states[training], demonstrations.actions[training])
+            self.tokenizer = build_tokenizer(demonstrations.sentences, self.config)
+        else:
+            kept = zip(("state", "actions"), init.normalizers(), strict=True)
+            self.statistics = {name: normalizer.stats for name, normalizer in kept}
+            self.tokenizer = init.tokenizer()
         prompts = PromptTable(self.tokenizer, all_sentences(demonstrations), demonstrations.states.shape[1])
         state, actions = (Normalizer("quantile", self.statistics[name]) for name in ("state", "actions"))
         share = (self._crew.rank, self._crew.size)
         self.batches = Batches(demonstrations, prompts, state, actions, settings, self.device, share)
         self.model = Pi05(self.config)
         initialise(self.model, settings.seed, prompts.bin_tokens.tolist())
+        if init is not None:
+            self.model.load_state_dict(load_model(init, torch.float32).state_dict())
         self.model.to(self.device)
         self.average = Average(self.model, settings.ema)
         self.foresight = Foresight(self.model).to(self.device)  # after the average, which must not copy its hook
@@ -226,6 +238,22 @@ class Trainer:
         self.average.model.load_state_dict(checkpoint.group("average"))
         self.optimiser.load(checkpoint.group("optimiser"))
         self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)
+
+
+def open_init(settings: PretrainSettings, demonstrations: Demonstrations) -> Bundle:
+    """The bundle that a run goes on from.
+
+    Raises:
+        FlexorError: there is none, or its sizes, cameras, state or normalisation are others than the run's.
+    """
+    assert settings.init is not None
+    bundle = Bundle.open(settings.init)
+    has = (bundle.model_config, bundle.cameras, bundle.config.state_dim, bundle.config.normalization)
+    wants = (PRESETS[settings.preset], settings.cameras, demonstrations.states.shape[1], "quantile")
+    for what, mine, expected in zip(("sizes", "cameras", "state_dim", "normalization"), has, wants, strict=True):
+        if mine != expected:
+            raise FlexorError(f"init {settings.init}: its {what} is {mine}; expected {expected}: choose another bundle")
+    return bundle
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -99,6 +99,7 @@ class Normalizer:
         else:
             raise ValueError(f"normalisation mode {mode!r} is unknown; expected one of {', '.join(get_args(Mode))}")
         self.mode: Mode = mode
+        self.stats = stats
         self.dim = len(stats.mean)
 
     def normalize(self, values: ArrayLike) -> NDArray[np.float32]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ class RobotSpec:
         workspace: float32 [2, 3], lowest and highest allowed position of the gripper frame (m).
         tasks: the sentence of each task by task name; empty when the robot takes any prompt.
         max_steps: control steps after which an episode is given up.
+        alternatives: for each task the others that can be asked for in the very same scene; empty when not known.
+        conditions: under which it works, e.g. a simulation's domain shift; goes into every episode, has a JSON form.
     """
 
     name: str
@@ -40,15 +42,49 @@ class RobotSpec:
     workspace: NDArray[np.float32]
     tasks: Mapping[str, str]
     max_steps: int
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureEvent:
+    """Something that went wrong on the way, whether or not the episode fails by it (docs/failures.md).
+
+    Attributes:
+        label: grasp_slip, reach_miss, collision, occlusion or timeout.
+        step: control step, counted from 0, whose action it followed.
+        data: the numbers it was judged by; has a JSON form.
+        recovered_at: control step by which it was put right; None when it was not.
+    """
+
+    label: str
+    step: int
+    data: Mapping[str, Any]
+    recovered_at: int | None = None
+
+    def record(self) -> tuple[int, str, dict[str, Any]]:
+        """Step, kind and data under which a recorder keeps it."""
+        return self.step, f"failure.{self.label}", {**self.data, "recovered_at": self.recovered_at}
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where an episode stands after a step: success is None when the robot cannot judge it."""
+    """Where an episode stands after a step.
+
+    Attributes:
+        step: control steps since the beginning.
+        success: None when the robot cannot judge it.
+        failure: label of the event that explains a failure, once it is one; None where nobody can tell.
+        events: all that went wrong so far, by step; empty where nobody looks.
+        prompt: after a reset, the sentence of this episode where it is not spec.tasks' own; None elsewhere.
+    """
 
     step: int
     done: bool
     success: bool | None
+    failure: str | None = None
+    events: tuple[FailureEvent, ...] = ()
+    prompt: str | None = None
 
 
 class Robot(Protocol):
@@ -72,7 +108,10 @@ class Robot(Protocol):
         ...
 
     def act(self, action: NDArray[np.float32]) -> Status:
-        """Play one action, float32 [A] in robot units, for one control period (a real robot starts it and returns)."""
+        """Play one action, float32 [A] in robot units, for one control period (a real robot starts it and returns).
+
+        When no command follows, the arm stops by itself: a daemon that was killed cannot tell it to.
+        """
         ...
 
     def hold(self) -> Status:
@@ -81,4 +120,12 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Release what it holds; the arm stays still."""
+        ...
+
+
+class SuccessJudge(Protocol):
+    """A robot that can also say of another task than the present one whether it is solved."""
+
+    def solved(self, task: str) -> bool:
+        """Whether `task`, one that is possible in the present scene, is solved right now."""
         ...

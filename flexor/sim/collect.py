@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.episode_schema import EpisodeError, EpisodeMeta
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.worker_pool import Job, Result, WorkerPool
@@ -18,6 +19,8 @@ from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.oracle import Oracle
 from flexor.sim.robots import TabletopRobot
 from flexor.sim.sentences import all_splits
+from flexor.sim.shift import NONE, Shift
+from flexor.sim.tabletop import find_task
 from flexor.sim.tasks import TASKS
 
 SENTENCES_FILE = "sentences.json"
@@ -47,11 +50,6 @@ class Demonstration:
     steps: int
 
 
-def task_of(seed: int) -> str:
-    """Tasks take turns by seed."""
-    return tuple(TASKS)[seed % len(TASKS)]
-
-
 def collect(
     out: Path,
     episodes: int,
@@ -59,51 +57,75 @@ def collect(
     workers: int,
     settings: CollectSettings,
     told: Callable[[Demonstration, int], None],
+    shift: Shift = NONE,
+    tasks: Sequence[str] = (),
 ) -> None:
-    """Record the seeds seed .. seed + episodes - 1 that `out` does not hold yet, or only as a broken-off recording.
+    """Record what of `episodes` demonstrations `out` does not hold yet, or only as a broken-off recording.
+
+    Demonstration i is of the seed `seed` + i; the tasks take turns.
 
     Args:
         out: folder of episodes (flexor.runtime.episodes.recorder), with sentences.json beside them.
         workers: processes; each has its own simulator and OpenGL context.
         told: hears of each demonstration, and how many there will be in all.
+        shift: the workplace that is recorded in.
+        tasks: names; none at all means every task.
+
+    Raises:
+        TaskError: a task that there is not.
+        EpisodeError: `out` holds demonstrations of another shift.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / SENTENCES_FILE).write_text(json.dumps(all_splits(), indent=1) + "\n")
-    recorded = {int(row.seed) for row in EpisodeIndex(out).episodes() if row.outcome in JUDGED}
-    missing = [s for s in range(seed, seed + episodes) if s not in recorded]
-    with WorkerPool(_worker, (out, settings), workers, EPISODE_LIMIT_S) as pool:
-        for row in pool.results([{"seed": s} for s in missing]):
+    rows = [row for row in EpisodeIndex(out).episodes() if row.outcome in JUDGED]
+    if rows:
+        _check_shift(out, rows[0].file, shift)
+    recorded = {(row.task, int(row.seed)) for row in rows}
+    names = [find_task(name).name for name in tasks] or list(TASKS)
+    wanted = [(names[i % len(names)], seed + i) for i in range(episodes)]
+    missing = [job for job in wanted if job not in recorded]
+    with WorkerPool(_worker, (out, settings, shift), workers, EPISODE_LIMIT_S) as pool:
+        for row in pool.results([{"task": task, "seed": s} for task, s in missing]):
             told(Demonstration(**row), len(missing))
 
 
-def _worker(out: Path, settings: CollectSettings) -> Callable[[Job], Result]:
+def _check_shift(out: Path, file: str, shift: Shift) -> None:
+    held = read_episode(out / file).meta.extra.get("shift", NONE.to_dict())  # those of old do not say it
+    alike = held["level"] == shift.level == "none" or held == shift.to_dict()
+    if not alike:
+        raise EpisodeError(
+            f"{out} holds demonstrations of shift {held}, not of {shift.to_dict()}; record into a folder of their own"
+        )
+
+
+def _worker(out: Path, settings: CollectSettings, shift: Shift) -> Callable[[Job], Result]:
     """In a worker: one robot, and so one OpenGL context, for all its episodes."""
-    robot = TabletopRobot(settings.image_size)
+    robot = TabletopRobot(settings.image_size, shift)
 
     def record(job: Job) -> Result:
         with EpisodeRecorder(out, images=settings.images) as recorder:
-            return asdict(record_demonstration(robot, recorder, job["seed"], settings))
+            return asdict(record_demonstration(robot, recorder, job["task"], job["seed"], settings))
 
     return record
 
 
 def record_demonstration(
-    robot: TabletopRobot, recorder: EpisodeRecorder, seed: int, settings: CollectSettings
+    robot: TabletopRobot, recorder: EpisodeRecorder, task: str, seed: int, settings: CollectSettings
 ) -> Demonstration:
     """Record one episode: played actions disturbed, labels the expert's own."""
-    task = task_of(seed)
     spec = robot.spec
-    robot.reset(seed, task)
+    begun = robot.reset(seed, task)
     recorder.begin(
         EpisodeMeta(
             robot=spec.name,
             task=task,
-            prompt=spec.tasks[task],
+            prompt=begun.prompt or spec.tasks[task],
             seed=seed,
             bundle="oracle",
             adapter="base",
             hz=spec.hz,
             cameras=tuple(spec.cameras),
+            extra=spec.conditions,
         )
     )
     oracle = Oracle(TASKS[task])

@@ -94,12 +94,16 @@ def _lanes_free(scene: Scene, spots: NDArray[np.float64]) -> bool:
         if np.any(start < HAND_REACH[:, 0]) or np.any(start > HAND_REACH[:, 1]):
             return False
         for item in scene.items:
-            if item.movable and item.name != pushed and _distance(place[item.name], start, place[goal]) < LANE_HALF:
+            if (
+                item.movable
+                and item.name != pushed
+                and distance_to_way(place[item.name], start, place[goal]) < LANE_HALF
+            ):
                 return False
     return True
 
 
-def _distance(point: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]) -> float:
+def distance_to_way(point: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]) -> float:
     """From a point [2] to the segment between two others, m."""
     along = np.clip(np.dot(point - start, end - start) / np.dot(end - start, end - start), 0.0, 1.0)
     return float(np.linalg.norm(point - start - along * (end - start)))

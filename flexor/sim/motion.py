@@ -16,12 +16,18 @@ RETREAT_HEIGHT = 0.16  # m
 
 
 def step_along(world: World, way: NDArray[np.float64], gripper: float) -> NDArray[np.float32]:
-    """An action [7] along `way` [3] m, scaled as a whole into the action range; turns the gripper to look down."""
-    step = GAIN * way / METRES_PER_UNIT
+    """An action [7] along `way` [3] m, scaled as a whole into the action range; turns the gripper to look down.
+
+    It knows its arm: what scales and pushes commands aside is undone, and where they come late it is gentler, since a
+    gain that is quick without a delay swings to and fro with one.
+    """
+    step = GAIN / (1.0 + world.actuation.delay) * way / METRES_PER_UNIT
     step /= max(1.0, float(np.abs(step).max()))
     turn = GAIN * rotation_vector(DOWNWARD @ world.grip_rotation().T) / RADIANS_PER_UNIT
     turn = np.clip(turn, -TURN_LIMIT, TURN_LIMIT)
-    return np.concatenate([step, turn, [gripper]]).astype(np.float32)
+    motion = world.actuation.undone(np.concatenate([step, turn]))
+    motion /= max(1.0, float(np.abs(motion).max()))
+    return np.append(motion, gripper).astype(np.float32)
 
 
 def retreat(world: World) -> NDArray[np.float32]:

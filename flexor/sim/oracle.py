@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.sim.motion import CLOSE, OPEN, retreat, step_along
-from flexor.sim.pushing import push
+from flexor.sim.pushing import has_arrived, push
 from flexor.sim.scenes import BOX_HEIGHT
 from flexor.sim.tasks import Task, is_done, support_height
 from flexor.sim.world import World
@@ -33,20 +33,32 @@ class Oracle:
 
     def act(self, world: World) -> NDArray[np.float32]:
         """The next action, float32 [7] in [-1, 1], for the world as it is now."""
+        if self.task.kind == "push":
+            return retreat(world) if has_arrived(self.task, world) else push(self.task, world)
         if is_done(self.task, world):
             self._closing = 0
             return retreat(world)
-        if self.task.kind == "push":
-            return push(self.task, world)
         if world.fingers_touching(self.task.item) == 2 and self._lifts(world):
             return self._carry(world)
         return self._grasp(world)
 
     def _lifts(self, world: World) -> bool:
-        """Two fingers touch: go on closing until the grip is firm, then carry."""
+        """Two fingers touch: go on closing until the grip is firm, then carry; at the target go on letting go."""
         self._closing = min(self._closing + 1, CLOSE_STEPS)
         airborne = world.position(self.task.item)[2] > world.size(self.task.item)[2] + 0.01
-        return self._closing >= CLOSE_STEPS or bool(airborne)
+        return self._closing >= CLOSE_STEPS or bool(airborne) or self._at_target(world)
+
+    def _at_target(self, world: World) -> bool:
+        """Whether the block is where it is let go."""
+        kind, block, target = self.task.kind, world.position(self.task.item), world.position(self.task.target)
+        near = np.hypot(*(target - block)[:2]) < RELEASE_RADIUS[kind]
+        return bool(near and block[2] < self._rest(world) + RELEASE_HEIGHT[kind])
+
+    def _rest(self, world: World) -> float:
+        """Height (m) of the block's middle when it is let go: on what carries it; over a box, not in it."""
+        task = self.task
+        surface = BOX_HEIGHT if task.kind == "place_in" else support_height(task, world)
+        return float(world.position(task.target)[2] + surface + world.size(task.item)[2])
 
     def _grasp(self, world: World) -> NDArray[np.float32]:
         block = world.position(self.task.item)
@@ -61,15 +73,13 @@ class Oracle:
         return step_along(world, block + np.array([0.0, 0.0, above]) - grip, OPEN)
 
     def _carry(self, world: World) -> NDArray[np.float32]:
-        task = self.task
-        block, target, half = world.position(task.item), world.position(task.target), world.size(task.item)[2]
-        way = target - block
-        reach = float(np.hypot(*way[:2]))
-        surface = BOX_HEIGHT if task.kind == "place_in" else support_height(task, world)
-        rest = target[2] + surface + half  # height at which to let go; over a box, not in it
-        if reach < RELEASE_RADIUS[task.kind] and block[2] < rest + RELEASE_HEIGHT[task.kind]:
+        if self._at_target(world):
             self._closing = 0
             return step_along(world, np.zeros(3), OPEN)
+        task, rest = self.task, self._rest(world)
+        block = world.position(task.item)
+        way = world.position(task.target) - block
+        reach = float(np.hypot(*way[:2]))
         funnel = np.clip(FUNNEL_SLOPE * (reach - RELEASE_RADIUS[task.kind]), 0.0, CARRY_CLEARANCE)
         way[2] = rest + funnel - block[2]
         lag = max(0.0, way[2])  # too low for the distance: rise before moving on

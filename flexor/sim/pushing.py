@@ -14,7 +14,7 @@ from flexor.sim.tasks import Task
 from flexor.sim.world import World
 
 FINGERS = 0.012  # m, half the width of the closed fingers
-STAND_OFF = 0.025  # m between the puck and the fingers when they go down
+STAND_OFF = 0.040  # m between the puck and the fingers when they go down: who misjudges it still lands beside it
 PUSH_HEIGHT = 0.018  # m of the gripper frame while pushing; the finger tips are 9 mm lower
 OVER_HEIGHT = 0.085  # m, at which the fingers pass over everything on the table
 CLOSE_RADIUS = 0.06  # m from the place behind the puck: from here on the fingers close
@@ -23,6 +23,12 @@ OFF_LINE = 0.022  # m beside the line to the goal: too far to steer back
 STEER = 2.0  # how much harder the fingers go back to the line than along it
 PUSH_AHEAD = 0.030  # m: the push goes for a point at most so far ahead, which limits its speed
 FUNNEL_SLOPE = 2.5
+ARRIVED = 0.02  # m from the goal: well inside what counts as done, so that nobody learns to stop at its edge
+
+
+def has_arrived(task: Task, world: World) -> bool:
+    """Whether there is nothing left to push."""
+    return bool(np.linalg.norm((world.position(task.target) - world.position(task.item))[:2]) < ARRIVED)
 
 
 def push(task: Task, world: World) -> NDArray[np.float32]:

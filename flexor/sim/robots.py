@@ -10,10 +10,12 @@ from flexor.runtime.observation import Observation
 from flexor.runtime.robot import Robot, RobotSpec, Status
 from flexor.sim.camera import CameraRig
 from flexor.sim.controller import METRES_PER_UNIT
+from flexor.sim.failure.judge import FailureJudge
 from flexor.sim.scenes import CAMERAS, SCENES
-from flexor.sim.sentences import instruction
-from flexor.sim.tabletop import ACTION_DIM, IMAGE_SIZE, MAX_STEPS, find_task
-from flexor.sim.tasks import TASKS, is_done
+from flexor.sim.sentences import instruction, spoken
+from flexor.sim.shift import NONE, Shift
+from flexor.sim.tabletop import ACTION_DIM, IMAGE_SIZE, MAX_STEPS, TaskError, find_task
+from flexor.sim.tasks import TASKS, alternatives, is_done
 from flexor.sim.world import CONTROL_HZ, World
 
 WORKSPACE = np.array([[0.25, -0.45, 0.0], [0.75, 0.45, 0.55]], dtype=np.float32)  # m, of the gripper frame
@@ -30,13 +32,14 @@ class TabletopRobot:
     (flexor.sim.camera).
     """
 
-    def __init__(self, image_size: int = IMAGE_SIZE) -> None:
-        self._image_size = image_size
+    def __init__(self, image_size: int = IMAGE_SIZE, shift: Shift = NONE) -> None:
+        self._image_size, self._shift = image_size, shift
         self._stages: dict[str, tuple[World, CameraRig]] = {}
         self._task = next(iter(TASKS.values()))
         self._world, self._rig = self._stage(self._task.scene)
         self._prompt = instruction(self._task)
         self._step = 0
+        self._judge = FailureJudge(self._world, self._task)
         limit = np.ones(ACTION_DIM, dtype=np.float32)
         self._spec = RobotSpec(
             name="sim:tabletop",
@@ -50,6 +53,8 @@ class TabletopRobot:
             workspace=WORKSPACE,
             tasks={name: instruction(task) for name, task in TASKS.items()},
             max_steps=MAX_STEPS,
+            alternatives={name: alternatives(task) for name, task in TASKS.items()},
+            conditions={"shift": shift.to_dict()},
         )
 
     @property
@@ -69,11 +74,12 @@ class TabletopRobot:
             TaskError: no such task.
         """
         self._task = find_task(task)
-        self._prompt = instruction(self._task)
         self._world, self._rig = self._stage(self._task.scene)
         self._world.reset(seed)
+        self._prompt = spoken(self._task, self._world.drawn)
         self._step = 0
-        return self._status()
+        self._judge = FailureJudge(self._world, self._task)
+        return Status(step=0, done=False, success=is_done(self._task, self._world), prompt=self._prompt)
 
     def state(self) -> NDArray[np.float32]:
         """Gripper-frame position (m), axis-angle (rad), finger positions (m): float32 [8]."""
@@ -99,6 +105,17 @@ class TabletopRobot:
         self._step += 1
         return self._status()
 
+    def solved(self, task: str) -> bool:
+        """Whether another task of the present scene is solved right now.
+
+        Raises:
+            TaskError: no such task, or one of another scene.
+        """
+        other = find_task(task)
+        if other.scene != self._task.scene:
+            raise TaskError(f"task {task!r} is of scene {other.scene!r}; expected one of {self._task.scene!r}")
+        return is_done(other, self._world)
+
     def close(self) -> None:
         """Free the cameras."""
         for _, rig in self._stages.values():
@@ -106,13 +123,17 @@ class TabletopRobot:
 
     def _stage(self, scene: str) -> tuple[World, CameraRig]:
         if scene not in self._stages:
-            world = World(SCENES[scene])
+            world = World(SCENES[scene], self._shift)
             self._stages[scene] = (world, CameraRig(world.model, self._image_size))
         return self._stages[scene]
 
     def _status(self) -> Status:
-        success = is_done(self._task, self._world)
-        return Status(step=self._step, done=success or self._step >= MAX_STEPS, success=success)
+        """After a control step."""
+        success, judge, played = is_done(self._task, self._world), self._judge, self._step - 1
+        judge.look(played)
+        done = success or self._step >= MAX_STEPS
+        failure = judge.finish(played, success) if done else None
+        return Status(self._step, done, success, failure, judge.events)
 
 
 ROBOTS = {"sim:tabletop": TabletopRobot}
@@ -130,8 +151,8 @@ def sim_robot(sim: str) -> str:
     return name
 
 
-def open_robot(name: str, image_size: int = IMAGE_SIZE) -> Robot:
-    """Open a robot by its name.
+def open_robot(name: str, image_size: int = IMAGE_SIZE, shift: Shift = NONE) -> Robot:
+    """Open a robot by its name, in the workplace of a shift.
 
     Raises:
         UnknownRobotError: no such robot.
@@ -139,4 +160,4 @@ def open_robot(name: str, image_size: int = IMAGE_SIZE) -> Robot:
     """
     if name not in ROBOTS:
         raise UnknownRobotError(f"unknown robot {name!r}, expected one of: {', '.join(ROBOTS)}")
-    return ROBOTS[name](image_size)
+    return ROBOTS[name](image_size, shift)

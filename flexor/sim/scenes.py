@@ -140,10 +140,11 @@ def _body(item: Item, slot: int) -> str:
     return f'<body name="{item.name}" pos="0.5 {0.2 * slot - 0.3} {item.foot}">{joint}{_shapes(item)}</body>'
 
 
-def scene_xml(scene: Scene) -> str:
+def scene_xml(scene: Scene, others: str = "") -> str:
     """The whole world as MJCF: table top at z = 0, robot base at the origin, items in front of it along +x.
 
-    Few slices a curved shape and no shadows: with a software renderer a frame costs its vertices.
+    `others` are further bodies, as MJCF. Few slices a curved shape and no shadows: with a software renderer a frame
+    costs its vertices.
     """
     items = "".join(_body(item, slot) for slot, item in enumerate(scene.items))
     return f"""
@@ -164,7 +165,7 @@ def scene_xml(scene: Scene) -> str:
     <geom name="{TABLE_GEOM}" type="box" size="0.45 0.55 0.35" pos="0.45 0 -0.35" rgba="0.62 0.50 0.38 1"
           {WORLD_COLLIDES} {CONTACT}/>
     {panda.body_xml()}
-    {items}
+    {items}{others}
   </worldbody>
   <actuator>{panda.actuator_xml()}</actuator>
 </mujoco>"""

@@ -6,6 +6,8 @@ because a policy can never act on a word that it has not seen.
 
 from __future__ import annotations
 
+from flexor.sim.shift_draw import ShiftDraw
+from flexor.sim.shift_words import FREE, NAMES, REWORDED
 from flexor.sim.tasks import TASKS, Task
 
 HELD_OUT_EVERY = 5
@@ -118,3 +120,24 @@ def instruction(task: Task) -> str:
 def all_splits() -> dict[str, dict[str, list[str]]]:
     """The split of every task by task name, as `flexor collect` writes it beside the demonstrations."""
     return {name: split(task) for name, task in TASKS.items()}
+
+
+def wordings(task: Task) -> dict[str, tuple[str, ...]]:
+    """The ways to say a task by kind: held_out, reworded, free, from the most familiar to the most foreign."""
+    return {
+        "held_out": tuple(split(task)["held_out"]),
+        "reworded": tuple(
+            t.format(item=WORDS[task.item][0], target=WORDS[task.target][0]) for t in REWORDED[task.kind]
+        ),
+        "free": tuple(t.format(item=NAMES[task.item], target=NAMES[task.target]) for t in FREE[task.kind]),
+    }
+
+
+def spoken(task: Task, drawn: ShiftDraw) -> str:
+    """The sentence of an episode: the plain one, unless a shift says it another way."""
+    pick = drawn.pick
+    for share, lines in zip(drawn.wording, wordings(task).values(), strict=True):
+        if pick < share:
+            return lines[int(pick / share * len(lines))]
+        pick -= share
+    return instruction(task)

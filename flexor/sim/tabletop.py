@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from flexor.errors import FlexorError
 from flexor.sim.camera import CameraRig
 from flexor.sim.scenes import CAMERAS, SCENES
-from flexor.sim.sentences import instruction
+from flexor.sim.sentences import instruction, spoken
+from flexor.sim.shift import NONE, Shift
 from flexor.sim.tasks import TASKS, Task, is_done
 from flexor.sim.world import CONTROL_HZ, World
 
@@ -36,7 +37,7 @@ def find_task(name: str) -> Task:
 
 
 class TabletopEnv(gymnasium.Env[Any, NDArray[np.float32]]):
-    """One task of one scene.
+    """One task of one scene, in the workplace of a shift.
 
     Observation: agentview_image and robot0_eye_in_hand_image uint8 [size, size, 3] (upright, unlike LIBERO's, which
     come upside down), robot0_eef_pos [3] m, robot0_eef_quat [4] x y z w, robot0_gripper_qpos [2] m,
@@ -46,11 +47,13 @@ class TabletopEnv(gymnasium.Env[Any, NDArray[np.float32]]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(CONTROL_HZ)}  # noqa: RUF012  gymnasium's own form
 
-    def __init__(self, task: str, image_size: int = IMAGE_SIZE, render_mode: str = "rgb_array") -> None:
+    def __init__(
+        self, task: str, image_size: int = IMAGE_SIZE, render_mode: str = "rgb_array", shift: Shift = NONE
+    ) -> None:
         self.render_mode = render_mode
         self.task = find_task(task)
         self.prompt = instruction(self.task)
-        self.world = World(SCENES[self.task.scene])
+        self.world = World(SCENES[self.task.scene], shift)
         self._rig = CameraRig(self.world.model, image_size)
         self._step = 0
         picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
@@ -69,6 +72,7 @@ class TabletopEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         self.world.reset(seed)
+        self.prompt = spoken(self.task, self.world.drawn)
         self._step = 0
         return self._observe(), {"seed": seed, "prompt": self.prompt, "success": False}
 

@@ -48,6 +48,11 @@ TASKS = {
 }
 
 
+def alternatives(task: Task) -> tuple[str, ...]:
+    """Names of the other tasks that can be asked for in the scene of a task."""
+    return tuple(name for name, other in TASKS.items() if other.scene == task.scene and other != task)
+
+
 def support_height(task: Task, world: World) -> float:
     """Height (m) of the surface on which a block should come to rest, above the origin of the target."""
     if task.kind == "stack":

@@ -10,6 +10,7 @@ from flexor.runtime.metrics import wilson
 from flexor.runtime.worker_pool import Job, Result, WorkerPool
 from flexor.sim.oracle import Oracle
 from flexor.sim.scenes import SCENES
+from flexor.sim.shift import NONE, Shift
 from flexor.sim.tabletop import MAX_STEPS, find_task
 from flexor.sim.tasks import is_done
 from flexor.sim.world import World
@@ -28,18 +29,26 @@ class Trial:
 
 
 def try_oracle(
-    tasks: Sequence[str], episodes: int, seed: int, workers: int, told: Callable[[Trial], None]
+    tasks: Sequence[str],
+    episodes: int,
+    seed: int,
+    workers: int,
+    told: Callable[[Trial], None],
+    skip: int = 0,
+    shift: Shift = NONE,
 ) -> list[Trial]:
     """`episodes` attempts from seed on, tasks in turn, nothing rendered; `told` hears of each; sorted by seed.
+
+    The first `skip` of them are left out: what is played is a part of the whole, each attempt as there.
 
     Raises:
         TaskError: a task that there is not.
     """
     for task in tasks:
         find_task(task)
-    jobs: list[Job] = [{"name": tasks[i % len(tasks)], "seed": seed + i} for i in range(episodes)]
+    jobs: list[Job] = [{"name": tasks[i % len(tasks)], "seed": seed + i} for i in range(skip, episodes)]
     trials: list[Trial] = []
-    with WorkerPool(_worker, (), workers, TRIAL_LIMIT_S) as pool:
+    with WorkerPool(_worker, (shift,), workers, TRIAL_LIMIT_S) as pool:
         for row in pool.results(jobs):
             trials.append(Trial(**row))
             told(trials[-1])
@@ -59,14 +68,14 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _worker() -> Callable[[Job], Result]:
-    return lambda job: asdict(attempt(job["name"], job["seed"]))
+def _worker(shift: Shift) -> Callable[[Job], Result]:
+    return lambda job: asdict(attempt(job["name"], job["seed"], shift))
 
 
-def attempt(name: str, seed: int) -> Trial:
-    """One attempt, from the beginning that the seed says."""
+def attempt(name: str, seed: int, shift: Shift = NONE) -> Trial:
+    """One attempt, from the beginning that the seed says, in the workplace of a shift."""
     task = find_task(name)
-    world, oracle = World(SCENES[task.scene]), Oracle(task)
+    world, oracle = World(SCENES[task.scene], shift), Oracle(task)
     world.reset(seed)
     for step in range(1, MAX_STEPS + 1):
         world.act(oracle.act(world))

@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.sim import panda
+from flexor.sim.actuation import Actuation
 from flexor.sim.controller import OperationalSpaceController
+from flexor.sim.distractors import things_xml
+from flexor.sim.dressing import Dressing
 from flexor.sim.layout import Layout, draw_layout
-from flexor.sim.scenes import AGENT_CAMERA, LAMP, PHYSICS_STEP, TABLE_GEOM, ItemKind, Scene, scene_xml
+from flexor.sim.scenes import PHYSICS_STEP, ItemKind, Scene, scene_xml
+from flexor.sim.shift import NONE, Shift
+from flexor.sim.shift_draw import ShiftDraw, draw_shift
 
 CONTROL_HZ = 20.0
 SUBSTEPS = round(1.0 / (CONTROL_HZ * PHYSICS_STEP))
@@ -20,28 +25,36 @@ SETTLE_STEPS = 50  # physics steps after a reset, arm held
 
 
 class World:
-    """One scene being simulated; the same seed and actions give the same bits on the same machine."""
+    """One scene being simulated; the same seed and actions give the same bits on the same machine.
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.model = mujoco.MjModel.from_xml_string(scene_xml(scene))
+    Attributes:
+        drawn: what the shift came to in the present episode.
+        actuation: what becomes of commands in it.
+    """
+
+    def __init__(self, scene: Scene, shift: Shift = NONE) -> None:
+        self.scene, self.shift = scene, shift
+        others = things_xml() if shift.acts_on("distractors") else ""
+        self.model = mujoco.MjModel.from_xml_string(scene_xml(scene, others))
         self.data = mujoco.MjData(self.model)
-        self._kinds = {item.name: item.kind for item in scene.items}
+        self._kinds: dict[str, ItemKind] = {item.name: item.kind for item in scene.items}
         self._site = self.model.site(panda.GRIP_SITE).id
         self._fingers = [self.model.geom(name).id for name in panda.FINGER_GEOMS]
         self._finger_qpos = [self.model.joint(name).qposadr[0] for name in panda.FINGER_JOINTS]
         self._arm_qpos = [self.model.joint(name).qposadr[0] for name in panda.JOINTS]
-        self._looks = {
-            name: getattr(self.model, name).copy() for name in ("geom_rgba", "light_diffuse", "light_dir", "cam_pos")
-        }
+        self._dressing = Dressing(self.model, scene)
+        self.drawn = ShiftDraw()
+        self.actuation = Actuation(self.drawn, 0)
         mujoco.mj_forward(self.model, self.data)
         self._controller = OperationalSpaceController(self.model, self.data)
 
     def reset(self, seed: int) -> None:
-        """Begin again as the seed says (flexor.sim.layout)."""
+        """Begin again as the seed says (flexor.sim.layout), in the workplace of the shift."""
         layout = draw_layout(self.scene, seed)
+        self.drawn = draw_shift(self.shift, self.scene, seed, layout)
+        self.actuation = Actuation(self.drawn, seed)
         mujoco.mj_resetData(self.model, self.data)
-        self._dress(layout)
+        self._dressing.wear(layout, self.drawn)
         self._place(layout)
         mujoco.mj_forward(self.model, self.data)
         self._controller.reset()
@@ -49,13 +62,11 @@ class World:
 
     def act(self, action: NDArray[np.floating]) -> None:
         """Play one action [7] (clipped to [-1, 1]) for one control period of 50 ms."""
-        self._controller.aim(np.clip(action, -1.0, 1.0))
-        self._advance(SUBSTEPS)
+        self._command(np.clip(action, -1.0, 1.0))
 
     def hold(self) -> None:
         """Stay for one control period, gripper as last commanded."""
-        self._controller.hold()
-        self._advance(SUBSTEPS)
+        self._command(None)
 
     def position(self, item: str) -> NDArray[np.float64]:
         """Middle of what moves, middle of the foot of what does not, [3] m."""
@@ -104,6 +115,14 @@ class World:
         touched = {int(a) for a, b in pairs if b == geom} | {int(b) for a, b in pairs if a == geom}
         return sum(finger in touched for finger in self._fingers)
 
+    def _command(self, wanted: NDArray[np.floating] | None) -> None:
+        arrived = self.actuation.send(wanted)
+        if arrived is None:
+            self._controller.hold()
+        else:
+            self._controller.aim(arrived)
+        self._advance(SUBSTEPS)
+
     def _advance(self, steps: int) -> None:
         for _ in range(steps):
             mujoco.mj_step1(self.model, self.data)
@@ -111,25 +130,13 @@ class World:
             mujoco.mj_step2(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)  # poses, contacts and cameras of the state just reached
 
-    def _dress(self, layout: Layout) -> None:
-        for name, original in self._looks.items():
-            getattr(self.model, name)[:] = original
-        for name, offset in layout.colours.items():
-            for geom in range(self.model.ngeom):
-                if self.model.geom(geom).name.startswith(name if name != "table" else TABLE_GEOM):
-                    self.model.geom_rgba[geom, :3] = np.clip(self.model.geom_rgba[geom, :3] + offset, 0.0, 1.0)
-        lamp = self.model.light(LAMP)
-        lamp.diffuse[:] = layout.light
-        lamp.dir[:] = (lamp.dir + layout.lamp_sway) / np.linalg.norm(lamp.dir + layout.lamp_sway)
-        self.model.camera(AGENT_CAMERA).pos[:] += layout.camera_sway
-
     def _place(self, layout: Layout) -> None:
-        self.data.qpos[self._arm_qpos] = panda.REST_POSE + layout.joint_offset
+        self.data.qpos[self._arm_qpos] = panda.REST_POSE + layout.joint_offset + np.asarray(self.drawn.joints)
         self.data.qpos[self._finger_qpos] = (panda.FINGER_OPEN, -panda.FINGER_OPEN)
         for item in self.scene.items:
             x, y, yaw = layout.poses[item.name]
             if item.movable:
-                pose = (x, y, item.foot, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+                pose = (x, y, item.foot * (1.0 + self.drawn.size), np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
                 self.data.joint(f"{item.name}_joint").qpos[:] = pose
             else:
                 self.model.body(item.name).pos[:2] = (x, y)

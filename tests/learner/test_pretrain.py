@@ -85,6 +85,25 @@ def test_the_successes_it_learned_from_are_marked_with_the_bundle_and_nothing_el
     assert set(users.values()) == {(Bundle.open(tmp_path / "small-one").id,)}
 
 
+def test_a_run_that_goes_on_from_a_bundle_begins_with_its_weights_words_and_normalisation(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    record(tmp_path / "data", episodes=14, steps=6)  # other numbers, so other statistics of their own
+    given = settings(samples=16, init=str(trained[0]), muon_lr=1e-9, adamw_lr=1e-9, weight_decay=0)
+    pretrain(tmp_path / "data", tmp_path / "next-one", given, QUIET)
+    before, after = (load_file(path / "weights.safetensors") for path in (trained[0], tmp_path / "next-one"))
+    for name, tensor in before.items():
+        np.testing.assert_allclose(after[name], tensor, atol=1e-6, err_msg=name)
+    for file in ("norm_stats.json", "tokenizer.json"):
+        assert (tmp_path / "next-one" / file).read_bytes() == (trained[0] / file).read_bytes()
+    assert Bundle.open(tmp_path / "next-one").config.origin["settings"]["init"] == str(trained[0])
+
+
+def test_a_bundle_of_other_sizes_cannot_be_gone_on_from(recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(FlexorError, match=r"init pi05-nano: its sizes is .*another bundle"):
+        pretrain(recordings, tmp_path / "small-one", settings(init="pi05-nano"), QUIET)
+
+
 def test_the_bundle_holds_the_averaged_weights_as_float16(trained: tuple[Path, dict[str, Any]]):
     weights = load_file(trained[0] / "weights.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {np.dtype(np.float16)}

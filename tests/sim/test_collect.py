@@ -34,8 +34,21 @@ def episodes(recorded: tuple[Path, list[Demonstration]]) -> list[Episode]:
 
 def test_each_seed_becomes_one_successful_episode_of_its_task(episodes: list[Episode]) -> None:
     assert sorted(episode.meta.seed for episode in episodes) == [20, 21, 22, 23]
-    assert {episode.meta.task for episode in episodes} == set(TASKS)
+    assert [(episode.meta.seed, episode.meta.task) for episode in sorted(episodes, key=lambda e: e.meta.seed)] == [
+        (20 + i, task) for i, task in enumerate(list(TASKS)[:4])
+    ]
     assert {episode.outcome for episode in episodes} == {"success"}
+
+
+def test_named_tasks_take_turns_and_are_told_apart_from_others_of_the_same_seed(tmp_path: Path) -> None:
+    told: list[Demonstration] = []
+    for names in (["puck_to_white_mat", "puck_to_black_mat"], ["puck_to_black_mat"]):
+        collect(tmp_path, 2, 30, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration), tasks=names)
+    assert [(demonstration.seed, demonstration.task) for demonstration in told] == [
+        (30, "puck_to_white_mat"),
+        (31, "puck_to_black_mat"),
+        (30, "puck_to_black_mat"),  # 31 was there
+    ]
 
 
 def test_cameras_are_recorded_at_every_second_step(episodes: list[Episode]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from flexor.sim.controller import rotation_matrix, rotation_vector
 from flexor.sim.layout import REGION, draw_layout
-from flexor.sim.scenes import BLOCK_HALF, SCENES
+from flexor.sim.scenes import SCENES, Scene
 from flexor.sim.tasks import TASKS, is_done
 from flexor.sim.world import World
 
@@ -68,21 +68,38 @@ def test_hold_keeps_the_arm_where_it_is(world: World) -> None:
     assert np.linalg.norm(world.grip_position() - before) < 0.02
 
 
-def test_blocks_rest_on_the_table_after_a_reset(world: World) -> None:
+@pytest.mark.parametrize("name", SCENES)
+def test_everything_rests_on_the_table_after_a_reset_and_nothing_is_done(name: str) -> None:
+    world = World(SCENES[name])
+    tasks = [task for task in TASKS.values() if task.scene == name]
     for seed in range(10):
         world.reset(seed)
-        for name in ("red_block", "blue_block"):
-            assert abs(world.position(name)[2] - BLOCK_HALF) < 1e-3
-            assert not any(is_done(task, world) for task in TASKS.values())
+        for item in world.scene.items:
+            assert abs(world.position(item.name)[2] - item.foot) < 1e-3
+        assert not any(is_done(task, world) for task in tasks)
 
 
-def test_layouts_keep_items_apart_and_inside_the_region() -> None:
+@pytest.mark.parametrize("scene", SCENES.values(), ids=lambda scene: scene.name)
+def test_layouts_keep_items_apart_and_inside_the_region(scene: Scene) -> None:
+    radii = np.array([item.footprint for item in scene.items])
+    pairs = np.triu_indices(len(radii), 1)
     for seed in range(200):
-        poses = draw_layout(SCENES["blocks"], seed).poses
-        spots = np.array([pose[:2] for pose in poses.values()])
+        spots = np.array([pose[:2] for pose in draw_layout(scene, seed).poses.values()])
         assert np.all((spots >= REGION[:, 0]) & (spots <= REGION[:, 1]))
-        distances = np.linalg.norm(spots[:, None] - spots[None], axis=-1)[np.triu_indices(4, 1)]
-        assert distances.min() > 0.09
+        distances = np.linalg.norm(spots[:, None] - spots[None], axis=-1)[pairs]
+        assert np.all(distances - (radii[:, None] + radii)[pairs] > 0.03)
+
+
+def test_no_block_stands_between_a_puck_and_its_goals_nor_where_the_hand_goes_down_behind_it() -> None:
+    scene = SCENES["mats"]
+    for seed in range(200):
+        poses = draw_layout(scene, seed).poses
+        block, puck = np.array(poses["orange_block"][:2]), np.array(poses["teal_puck"][:2])
+        for goal in ("white_mat", "black_mat"):
+            end = np.array(poses[goal][:2])
+            start = puck - 0.1 * (end - puck) / np.linalg.norm(end - puck)
+            line = start + np.linspace(0, 1, 200)[:, None] * (end - start)
+            assert np.linalg.norm(line - block, axis=1).min() > 0.08
 
 
 def test_a_negative_seed_is_refused() -> None:

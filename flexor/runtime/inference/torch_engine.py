@@ -51,7 +51,7 @@ class TorchEngine:
         self.provider = str(self._device)
         self._dtype = PRECISIONS[precision]
         self._use_threads()
-        model = _load(bundle, self._dtype).to(self._device)
+        model = load_model(bundle, self._dtype).to(self._device)
         prepared = precision == "fp32" and model.config.prefix.kv_heads == 1  # what a Program can compute
         self._program = Program(model, flow_steps) if prepared else _PlainProgram(model, flow_steps)
 
@@ -93,7 +93,12 @@ class _PlainProgram:
         return self._model.denoise(prefix, noise, self._steps, action_prefix)
 
 
-def _load(bundle: Bundle, dtype: torch.dtype) -> Pi05:
+def load_model(bundle: Bundle, dtype: torch.dtype) -> Pi05:
+    """The plain model of a bundle on the CPU, without gradients.
+
+    Raises:
+        BundleError: weights that are not this model's, or not finite.
+    """
     path = bundle.weights_path
     try:
         stored = load_file(path)

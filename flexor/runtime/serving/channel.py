@@ -20,14 +20,13 @@ import zmq
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
+from flexor.runtime.serving import multipart
 from flexor.runtime.serving.schema import REPLIES, check
 from flexor.runtime.serving.wire import MAX_TOTAL_BYTES, Frame, Message, WireError, decode, encode
 
 SEND_HIGH_WATER = 4  # messages; more would only grow old in the queue
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 500
-HEARTBEAT_MS = 1000
-HEARTBEAT_TIMEOUT_MS = 5000
 
 
 class ServerTimeout(FlexorError):
@@ -85,17 +84,18 @@ class Channel:
             zmq.MAXMSGSIZE: MAX_TOTAL_BYTES,
             zmq.RECONNECT_IVL: RECONNECT_MS,
             zmq.RECONNECT_IVL_MAX: RECONNECT_MAX_MS,
-            zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
-            zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
         }
         for option, value in options.items():
             self._socket.setsockopt(option, value)
+        # No heartbeats: the kernel tells when a server on this machine is gone, each request has its own time, and
+        # libzmq 4.3.5 aborts when one is due on a connection that it stopped reading because nobody took the replies.
         # What is sent to nobody would be old when it came, so nothing is sent while there is no connection. IMMEDIATE
         # would do that too, but it loses replies that were received when the server closes (seen in libzmq 4.3.5).
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._connected = False
         self._poller = zmq.Poller()
         self._poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(self._socket, zmq.POLLIN)
         self._socket.connect(address)
         self._next_id = 0
         self._asked: dict[int, _Asked] = {}
@@ -178,11 +178,11 @@ class Channel:
 
     def _pump(self, timeout_s: float, done: Callable[[], bool]) -> None:
         """Send and receive until `done`, or until `timeout_s` passed; at least once."""
-        until = time.monotonic() + timeout_s
+        now = time.monotonic()
+        until = now + timeout_s
         while True:
-            self._watch()
-            self._flush()
-            self._drain()
+            first = min((asked.deadline_s for asked in self._asked.values()), default=math.inf)
+            self._exchange(0.0 if done() else max(0.0, min(until, first) - now))
             now = time.monotonic()
             for request_id in [key for key, asked in self._asked.items() if asked.deadline_s <= now]:
                 waited = now - self._asked[request_id].asked_s
@@ -190,11 +190,21 @@ class Channel:
                 self._end(request_id, Message("timeout", request_id, {"message": text}))
             if done() or now >= until:
                 return
-            first = min((asked.deadline_s for asked in self._asked.values()), default=math.inf)
-            wait_s = min(until, first) - now
-            full = bool(self._unsent) and self._connected
-            self._poller.register(self._socket, zmq.POLLIN | zmq.POLLOUT if full else zmq.POLLIN)
-            self._poller.poll(None if wait_s == math.inf else math.ceil(1000.0 * wait_s))
+
+    def _exchange(self, wait_s: float) -> None:
+        """Receive what is there or comes within `wait_s`, and send what can now be sent."""
+        full = bool(self._unsent) and self._connected
+        if full:
+            self._poller.register(self._socket, zmq.POLLIN | zmq.POLLOUT)
+        happened = dict(self._poller.poll(None if wait_s == math.inf else math.ceil(1000.0 * wait_s)))
+        if full:
+            self._poller.register(self._socket, zmq.POLLIN)
+        if self._monitor in happened:
+            self._watch()
+        if happened.get(self._socket, 0) & zmq.POLLIN:
+            self._drain()
+        if self._unsent:
+            self._flush()
 
     def _flush(self) -> None:
         while self._unsent:
@@ -205,7 +215,7 @@ class Channel:
 
     def _watch(self) -> bool:
         """Whether there is a connection now."""
-        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while multipart.readable(self._monitor):
             event = self._monitor.recv_multipart()[0]
             self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
         return self._connected
@@ -214,19 +224,17 @@ class Channel:
         if not self._watch():
             return False
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            multipart.send(self._socket, frames)
         except zmq.Again:
             return False
         return True
 
     def _drain(self) -> None:
-        while True:
+        """Take a message that is there, and then what else is there for requests under way."""
+        more = True
+        while more:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                reply = decode(frames)
+                reply = decode(multipart.receive(self._socket))
                 check(reply, REPLIES, "a client")
             except WireError as error:
                 if error.request_id is None:
@@ -236,6 +244,7 @@ class Channel:
             if reply.id is None:
                 raise WireError(reply.fields["code"], f"{self.address} could not read us: {reply.fields['message']}")
             self._end(reply.id, reply)
+            more = bool(self._asked) and multipart.readable(self._socket)
 
     def _end(self, request_id: int, message: Message) -> None:
         """Keep the answer to a request under way; a reply that comes after its time answers nothing any more."""

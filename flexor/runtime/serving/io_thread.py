@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from flexor.runtime.serving import multipart
 from flexor.runtime.serving.engine_thread import (
     Computed,
     Ended,
@@ -32,7 +33,6 @@ from flexor.runtime.serving.sessions import Sessions
 from flexor.runtime.serving.wire import Message, WireError, decode, encode
 
 IDLE_POLL_S = 1.0
-BATCH = 16  # messages of one socket between two looks at the other ones
 LATENCY_WINDOW = 512
 MAX_TEXT = 16_000  # characters of a policy's own words; up to four bytes each, they still fit a header
 
@@ -72,7 +72,7 @@ class IoThread(threading.Thread):
         self._stop_asked = threading.Event()
         self.warm = False
         self._engine_ended = False
-        self._started_s = time.monotonic()
+        self._started_s = self._look_s = time.monotonic()
         self._received: Counter[str] = Counter()
         self._replies: Counter[str] = Counter()
         self._undeliverable = 0
@@ -115,36 +115,44 @@ class IoThread(threading.Thread):
 
     def _turn(self, timeout_s: float) -> None:
         """One round: wait for something, then answer what came, what was computed and what is outdated."""
-        deadline = self._mailbox.next_deadline()
-        if deadline is not None:
-            timeout_s = min(timeout_s, max(0.0, deadline - time.monotonic()))
-        if self._sockets.wait(math.ceil(1000.0 * timeout_s)):
-            for outcome in self._engine.outcomes():
-                self._settle(outcome)
+        timeout_s = max(0.0, min(timeout_s, self._look_s - time.monotonic()))
+        happened = self._sockets.wait(math.ceil(1000.0 * timeout_s))
+        for outcome in self._engine.outcomes():
+            self._settle(outcome)
+        if time.monotonic() >= self._look_s:
+            self._look()
+        if self._sockets.control in happened:
             self._receive(self._sockets.control, CONTROL_REQUESTS, "the control socket")
+        if self._sockets.data in happened:
             self._receive(self._sockets.data, DATA_REQUESTS, "the data socket")
-        for envelope in self._mailbox.expire(time.monotonic()):
-            waited = 1000.0 * (time.monotonic() - envelope.arrived_s)
+
+    def _look(self) -> None:
+        """Find what has outlived its time. Only when something can have: the engine uses the mailbox, too."""
+        now = time.monotonic()
+        for envelope in self._mailbox.expire(now):
+            waited = 1000.0 * (now - envelope.arrived_s)
             text = f"waited {waited:.0f} ms of a budget of {envelope.request.budget_ms:g} ms"
             self._reply(self._sockets.data, envelope.sender, Message("expired", envelope.id, {"message": text}))
+        for session, task in self._sessions.forget_idle():
+            told = {"outcome": "unknown", "label": None, "source": "server"}
+            self._announce("episode.end", {"session": session, "task": task, **told})
+        deadline = self._mailbox.next_deadline()
+        self._look_s = now + IDLE_POLL_S if deadline is None else min(now + IDLE_POLL_S, deadline)
 
     def _receive(self, socket: zmq.Socket[bytes], schemas: Mapping[str, Any], where: str) -> None:
-        for _ in range(BATCH):
-            try:
-                sender, *frames = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            kind = "refused"
-            try:
-                message = decode(frames)
-                check(message, schemas, where)
-                reply = self._handlers[message.type](sender, message)
-                kind = message.type
-            except WireError as error:
-                reply = Message("error", error.request_id, {"code": error.code, "message": str(error)})
-            self._received[kind] += 1
-            if reply is not None:
-                self._reply(socket, sender, reply)
+        """Take one message. What else is there waits for the next turn: the engine must not wait for this thread."""
+        identity, *frames = multipart.receive(socket)
+        sender, kind = bytes(identity), "refused"
+        try:
+            message = decode(frames)
+            check(message, schemas, where)
+            reply = self._handlers[message.type](sender, message)
+            kind = message.type
+        except WireError as error:
+            reply = Message("error", error.request_id, {"code": error.code, "message": str(error)})
+        self._received[kind] += 1
+        if reply is not None:
+            self._reply(socket, sender, reply)
 
     def _settle(self, outcome: Outcome) -> None:
         match outcome:
@@ -183,6 +191,7 @@ class IoThread(threading.Thread):
             return Message("error", message.id, {"code": "stopping", "message": "the server is stopping"})
         if not self.warm:
             return Message("busy", message.id, {"message": "the policy is warming up; wait until hello says ready"})
+        self._look_s = min(self._look_s, envelope.deadline_s)
         try:
             older = self._mailbox.put(envelope)
         except MailboxFull:
@@ -247,7 +256,7 @@ class IoThread(threading.Thread):
             frames = encode(reply)
         self._replies[reply.type] += 1
         try:
-            socket.send_multipart([sender, *frames], zmq.NOBLOCK)
+            multipart.send(socket, [sender, *frames])
         except zmq.ZMQError as error:
             # The peer is gone or does not read; the server owes it nothing more.
             self._undeliverable += 1

@@ -51,10 +51,12 @@ class InferRequest:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of this request by their name on the wire."""
-        arrays: dict[str, NDArray[Any]] = {f"{IMAGE_PREFIX}{n}": image for n, image in self.observation.images.items()}
-        arrays["state"] = self.observation.state
+        # Small ones first: a small frame behind a large one is a write of its own.
+        arrays: dict[str, NDArray[Any]] = {"state": self.observation.state}
         if self.action_prefix is not None:
             arrays["action_prefix"] = self.action_prefix
+        for name, image in self.observation.images.items():
+            arrays[IMAGE_PREFIX + name] = image
         return arrays
 
     @classmethod
@@ -114,7 +116,7 @@ def chunk_from(message: Message) -> tuple[ActionChunk, int | None]:
         WireError: provenance without one of its entries, with an unknown one, or with one of another type.
     """
     given = message.fields["provenance"]
-    if set(given) != set(PROVENANCE) or not all(type(given[name]) is kind for name, kind in PROVENANCE.items()):
+    if {name: type(value) for name, value in given.items()} != PROVENANCE:
         raise WireError("bad_value", f"provenance is {short(given)}; expected {list(PROVENANCE)}", message.id)
     chunk = ActionChunk(
         message.arrays["actions"], Provenance(**given), message.fields["timing_ms"], message.fields["scores"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from flexor.runtime.serving.wire import MAX_ID, Message, WireError, short
+from flexor.runtime.serving.wire import DTYPES, MAX_ID, Message, WireError, short
 
 OUTCOMES = ("success", "failure", "abort", "unknown")
 SOURCES = ("sim", "operator", "classifier")
@@ -70,7 +70,7 @@ def _word(*words: str) -> Field:
 
 def _numbers() -> Field:
     def fits(value: object) -> bool:
-        return isinstance(value, dict) and all(isinstance(n, int | float) for n in value.values())
+        return isinstance(value, dict) and set(map(type, value.values())) <= {int, float}
 
     return Field(fits, "a map of numbers")
 
@@ -141,16 +141,17 @@ def check(message: Message, schemas: Mapping[str, Schema], where: str) -> None:
         raise _refusal(
             message, "unknown_type", f"{message.type!r} is not taken by {where}, which takes {_list(schemas)}"
         )
-    for key in message.fields:
-        if key not in schema.fields:
-            known = _list(schema.fields) or "none"
-            raise _refusal(message, "unknown_key", f"unknown key {key[:64]!r} in {message.type}; its keys are {known}")
+    fields = message.fields
+    if not fields.keys() <= schema.fields.keys():
+        unknown = next(key for key in fields if key not in schema.fields)
+        known = _list(schema.fields) or "none"
+        raise _refusal(message, "unknown_key", f"unknown key {unknown[:64]!r} in {message.type}; its keys are {known}")
     for key, rule in schema.fields.items():
-        if key not in message.fields:
+        if key not in fields:
             if rule.required:
                 raise _refusal(message, "missing_key", f"{message.type} without {key!r}; expected {rule.expected}")
-        elif not rule.fits(message.fields[key]):
-            shown = short(message.fields[key])
+        elif not rule.fits(fields[key]):
+            shown = short(fields[key])
             raise _refusal(message, "bad_value", f"{key} of {message.type} is {shown}; expected {rule.expected}")
     _check_arrays(message, schema)
 
@@ -162,16 +163,20 @@ def _check_arrays(message: Message, schema: Schema) -> None:
         if rule is None or name == family:
             known = _list(schema.arrays) or "none"
             raise _refusal(message, "bad_array", f"unknown array {name!r} in {message.type}; its arrays are {known}")
-        shape_fits = len(array.shape) == len(rule.shape) and all(
-            want is None or want == have for want, have in zip(rule.shape, array.shape, strict=True)
-        )
-        if array.dtype.name != rule.dtype or not shape_fits:
+        if array.dtype != DTYPES[rule.dtype] or not _shape_fits(array.shape, rule.shape):
             want = "[" + ", ".join("n" if n is None else str(n) for n in rule.shape) + "]"
             have = f"{array.dtype.name} {list(array.shape)}"
             raise _refusal(message, "bad_array", f"array {name!r} is {have}; expected {rule.dtype} {want}")
     for name, rule in schema.arrays.items():
         if rule.required and name not in message.arrays:
             raise _refusal(message, "bad_array", f"{message.type} without array {name!r}")
+
+
+def _shape_fits(have: tuple[int, ...], want: tuple[int | None, ...]) -> bool:
+    fits = len(have) == len(want)
+    for extent, expected in zip(have, want, strict=False):
+        fits = fits and expected in (None, extent)
+    return fits
 
 
 def _refusal(message: Message, code: str, text: str) -> WireError:

@@ -57,7 +57,7 @@ class PolicyServer:
         mailbox = Mailbox(self.settings.max_waiting)
         self._engine = EngineThread(self._policy, mailbox, self.settings.entropy == "slack", sockets.waker.wake)
         identity = {"id": secrets.token_hex(8), "pid": os.getpid(), "version": __version__}
-        sessions = Sessions(self.settings.max_sessions)
+        sessions = Sessions(self.settings.max_sessions, self.settings.idle_limit_s)
         self._io = IoThread(sockets, self._engine, mailbox, sessions, described, identity, self.settings.stop_timeout_s)
         self._engine.start()
         self._io.start()

@@ -26,6 +26,7 @@ class ServerSettings(BaseModel):
         engine: how the bundle is run.
         max_waiting: sessions that may wait at the same time; further ones are told `busy`.
         max_sessions: sessions remembered; the one unused for longest is forgotten first.
+        idle_limit_s: a session unused for so long is forgotten, and an episode that it left open counts as unknown.
         entropy: "slack" samples the entropy of a chunk after its reply, while no request waits; "never" does not (the
             word is not "off", which YAML reads as false).
         stop_timeout_s: how long stopping may take, a chunk under way included.
@@ -37,5 +38,6 @@ class ServerSettings(BaseModel):
     engine: EngineSettings = EngineSettings()
     max_waiting: int = Field(default=64, ge=1, le=4096)
     max_sessions: int = Field(default=256, ge=1, le=65536)
+    idle_limit_s: float = Field(default=120.0, gt=0)
     entropy: Literal["slack", "never"] = "slack"
     stop_timeout_s: float = Field(default=10.0, gt=0, le=600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import zmq
@@ -49,12 +50,12 @@ class ServerSockets:
         for source in (self.waker.fileno(), self.control, self.data):
             self._poller.register(source, zmq.POLLIN)
 
-    def wait(self, timeout_ms: int) -> bool:
-        """Whether anything happened within `timeout_ms`: a message, or a wake-up (all of which are taken)."""
-        happened = self._poller.poll(timeout_ms)
-        if any(source == self.waker.fileno() for source, _ in happened):
+    def wait(self, timeout_ms: int) -> Collection[object]:
+        """Which of data and control have a message; waits at most `timeout_ms` for one, or for a wake-up."""
+        happened = dict(self._poller.poll(timeout_ms))
+        if self.waker.fileno() in happened:
             self.waker.clear()
-        return bool(happened)
+        return happened.keys()
 
     def close(self) -> None:
         """Send what is still owed for at most LINGER_MS, then leave no file behind."""

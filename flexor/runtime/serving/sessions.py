@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +16,23 @@ class Session:
         task: of the open episode, None between episodes.
         episode: goes up whenever an episode begins or ends.
         scored: step and slack scores of its last scored chunk, until a reply carries them.
+        used_s: monotonic clock when it was last used.
     """
 
     task: str | None = None
     episode: int = 0
     scored: tuple[int, Mapping[str, float]] | None = None
+    used_s: float = 0.0
 
 
 class Sessions:
-    """The sessions seen last, at most `capacity`; an open episode that falls out counts as unknown. One thread."""
+    """The sessions seen last, at most `capacity`; an open episode that falls out counts as unknown. One thread.
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+    A session that is not used for `idle_limit_s` falls out too: its client is gone, or would have said something.
+    """
+
+    def __init__(self, capacity: int, idle_limit_s: float) -> None:
+        self._capacity, self._idle_limit_s = capacity, idle_limit_s
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self.outcomes: Counter[str] = Counter()
 
@@ -41,6 +47,7 @@ class Sessions:
             if len(self._sessions) > self._capacity:
                 self._forget_episode(self._sessions.popitem(last=False)[1])
         self._sessions.move_to_end(name)
+        session.used_s = time.monotonic()
         return session
 
     def begin_episode(self, name: str, task: str) -> None:
@@ -70,6 +77,17 @@ class Sessions:
         session = self.touch(name)
         scored, session.scored = session.scored, None
         return scored
+
+    def forget_idle(self) -> list[tuple[str, str]]:
+        """Let idle sessions fall out; the name and the task of those that left an episode open."""
+        left_open: list[tuple[str, str]] = []
+        oldest = time.monotonic() - self._idle_limit_s
+        while self._sessions and next(iter(self._sessions.values())).used_s < oldest:
+            name, session = self._sessions.popitem(last=False)
+            self._forget_episode(session)
+            if session.task is not None:
+                left_open.append((name, session.task))
+        return left_open
 
     def _forget_episode(self, session: Session) -> None:
         if session.task is not None:

@@ -106,7 +106,7 @@ def test_daemon_killed(tally: Tally, impatient: PointServer, tmp_path: Path) -> 
     server = impatient
     with PointDaemon(server.address, tmp_path, "--episodes", 5, "--seed", tally.attempt) as daemon:
         daemon.wait_for("act")
-        time.sleep(tally.chance.uniform(0.0, 3 * AN_EPISODE_S))
+        time.sleep(tally.chance.uniform(0.0, 6 * AN_EPISODE_S))
         daemon.signal(signal.SIGKILL)
         daemon.wait()
     for problem in check_root(tmp_path).problems:

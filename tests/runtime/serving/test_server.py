@@ -174,31 +174,6 @@ def test_a_flood_of_sessions_gets_exactly_one_reply_each_time(
     assert stats["replies"]["chunk"] == kinds["chunk"]
 
 
-def test_episodes_are_counted_by_their_outcome(
-    policy: FakePolicy, start: Start, connect: Connect, address: str, context: zmq.Context[Any]
-) -> None:
-    start(policy)
-    client = connect()
-    assert client.begin_episode("stack", seed=4) == "base"
-    client.end_episode("success")
-    client.begin_episode("stack")
-    client.begin_episode("stack")
-    client.end_episode("failure", "grasp_slip", "operator")
-    with pytest.raises(ServerRefused) as caught:
-        client.end_episode("success")
-    assert caught.value.code == "no_episode"
-    with ServerControl(address, TIMEOUT_S, context) as control:
-        assert control.stats()["episodes"] == {"success": 1, "unknown": 1, "failure": 1}
-
-
-def test_an_episode_may_end_only_in_a_known_way(policy: FakePolicy, start: Start, connect: Connect) -> None:
-    start(policy)
-    client = connect()
-    client.begin_episode("stack")
-    with pytest.raises(ServerRefused, match="success, failure, abort, unknown"):
-        client.end_episode("splendid")
-
-
 def test_the_control_socket_is_for_its_user_alone_and_tells_and_stops(
     policy: FakePolicy, start: Start, connect: Connect, address: str, folder: Path, context: zmq.Context[Any]
 ) -> None:
@@ -258,16 +233,3 @@ def test_a_stopped_servers_address_is_free_again(policy: FakePolicy, start: Star
     start(policy).stop()
     start(FakePolicy())
     assert connect().infer(observation()).actions.shape == (10, 7)
-
-
-def test_a_forgotten_session_counts_its_open_episode(
-    policy: FakePolicy, start: Start, connect: Connect, address: str, context: zmq.Context[Any]
-) -> None:
-    start(policy, max_sessions=2)
-    connect().begin_episode("stack")
-    for _ in range(2):
-        connect().infer(observation())
-    with ServerControl(address, TIMEOUT_S, context) as control:
-        stats = control.stats()
-    assert stats["sessions"] == 2
-    assert stats["episodes"] == {"unknown": 1}

@@ -42,6 +42,42 @@ sockets.close()
 print("closed")
 """
 
+# What a client has not taken yet fills its queue, and its connection is no longer read, when the server goes and comes.
+FLOODED = """
+import sys, time, zmq
+from flexor.runtime.serving.channel import Channel
+from flexor.runtime.serving.wire import Message, encode
+context = zmq.Context()
+def serve():
+    server = context.socket(zmq.ROUTER)
+    server.setsockopt(zmq.LINGER, 0)
+    server.setsockopt(zmq.RCVTIMEO, 20_000)
+    server.setsockopt(zmq.SNDHWM, 10_000)
+    server.bind(sys.argv[1])
+    return server
+def answer(server, name, number):
+    server.send_multipart([name, *encode(Message("ok", number))])
+server = serve()
+client = Channel(sys.argv[1], 20.0, context)
+asked = client.ask("hello")
+client.receive(0.5)  # sends it once there is a connection
+name = server.recv_multipart()[0]
+for _ in range(6000):
+    answer(server, name, 999)
+time.sleep(0.3)
+server.close()
+time.sleep(1.5)  # a heartbeat would have been due after one second
+server = serve()
+asked = client.ask("hello")
+client.receive(0.5)
+name = server.recv_multipart()[0]
+answer(server, name, asked)
+print(client.wait(asked).message.type)
+client.close()
+server.close()
+context.term()
+"""
+
 
 def hello_frames(number: int) -> list[bytes]:
     return [bytes(frame) for frame in encode(Message("hello", number))]
@@ -90,3 +126,8 @@ def test_a_client_that_never_reads_does_not_stop_the_others(
 def test_a_peer_that_floods_and_is_gone_before_it_is_read_does_not_end_the_process(address: str) -> None:
     child = subprocess.run([sys.executable, "-c", UNREAD, address], capture_output=True, text=True, timeout=60)
     assert (child.returncode, child.stdout) == (0, "closed\n"), child.stderr
+
+
+def test_a_client_that_is_flooded_while_its_server_goes_and_comes_back_still_lives(address: str) -> None:
+    child = subprocess.run([sys.executable, "-c", FLOODED, address], capture_output=True, text=True, timeout=60)
+    assert (child.returncode, child.stdout) == (0, "ok\n"), child.stderr

@@ -40,6 +40,14 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def is_busy_process(pid: int) -> bool:
+    """Whether `pid` is one of BusyProcesses; a reply timer is a child, too."""
+    try:
+        return "matrix @ matrix" in Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def wait_until_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + GONE_TIMEOUT_S
     while any(runs(pid) for pid in pids):
@@ -133,31 +141,43 @@ def test_bench_latency_writes_its_keys_and_prints_its_table(
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "REPLIES", 2)
     file = tmp_path / "latency.json"
-    options = ["--n", "3", "--busy", "1", "--image-size", "32", "--threads", "1", "--json", str(file)]
+    options = ["--n", "3", "--busy", "1", "--busy", "2", "--image-size", "32", "--threads", "1", "--json", str(file)]
     done = CliRunner().invoke(app, ["bench", "latency", str(micro_bundle.path), *options])
     assert done.exit_code == 0, done.output
     result = json.loads(file.read_text())
     durations = {"n", "p50_ms", "p95_ms", "p99_ms"}
-    assert set(result["idle"]) == {"engine", "policy"}
-    assert result["busy"]["processes"] == 1
-    for found in (result, result["idle"]["engine"], result["busy"]["policy"], result["reply"]["entropy_on"]):
+    assert set(result["idle"]) == {"engine", "policy", "reply", "overhead", "entropy_reply_ratio"}
+    assert [beside.pop("processes") for beside in result["busy"]] == [1, 2]
+    conditions = [result["idle"], *result["busy"]]
+    assert [set(beside) for beside in conditions] == 3 * [set(result["idle"])]
+    found_everywhere = [result]
+    for condition in conditions:
+        found_everywhere += [condition["engine"], condition["policy"]]
+        found_everywhere += [condition[what][entropy] for what in ("reply", "overhead") for entropy in condition[what]]
+    for found in found_everywhere:
         assert durations <= set(found)
         assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
-    ratio = result["reply"]["entropy_on"]["p50_ms"] / result["reply"]["entropy_off"]["p50_ms"]
-    assert result["entropy_reply_ratio"] == pytest.approx(ratio)
+    for condition in conditions:
+        ratio = condition["reply"]["entropy_on"]["p50_ms"] / condition["reply"]["entropy_off"]["p50_ms"]
+        assert condition["entropy_reply_ratio"] == pytest.approx(ratio)
+    assert result["entropy_reply_ratio"] == result["idle"]["entropy_reply_ratio"]
     assert (result["engine"], result["precision"], result["threads"], result["n"]) == ("torch", "fp32", 1, 3)
     assert result["hash"] == micro_bundle.hash
     assert "env" in result
-    for row in ("engine, alone", "policy, alone", "engine, beside 1 busy", "reply, entropy on", "p99 ms"):
+    for row in ("engine, alone", "policy, alone", "engine, beside 2 busy", "reply, entropy on, alone", "p99 ms"):
         assert row in done.output
 
 
 def test_ctrl_c_ends_a_measurement_with_130_and_leaves_nothing(micro_bundle: Bundle) -> None:
-    command = [sys.executable, "-m", "flexor.cli.main", "bench", "latency", str(micro_bundle.path), "--busy", "1"]
-    bench_process = subprocess.Popen([*command, "--n", "1"], stderr=subprocess.PIPE, text=True)
+    program = (
+        "import sys\nfrom flexor.cli import bench, main\nbench.ROUNDS = bench.REPLIES = 1\n"
+        "sys.argv = ['flexor', 'bench', 'latency', sys.argv[1], '--busy', '1', '--n', '1']\nmain.main()\n"
+    )
+    command = [sys.executable, "-c", program, str(micro_bundle.path)]
+    bench_process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + GONE_TIMEOUT_S
-        while not (busy := children(bench_process.pid)):
+        while not (busy := [pid for pid in children(bench_process.pid) if is_busy_process(pid)]):
             assert time.monotonic() < deadline, "no busy process was started"
             time.sleep(0.05)
         bench_process.send_signal(signal.SIGINT)

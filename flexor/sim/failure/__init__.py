@@ -1,0 +1,1 @@
+"""What went wrong in an episode, told from the simulator's state (docs/failures.md)."""
