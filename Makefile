@@ -55,9 +55,10 @@ build: $(DEV_STAMP) ## sdist, wheel from it, clean install, smoke test outside t
 	cp tests/smoke.py "$$outside/smoke.py"; \
 	cd "$$outside" && venv/bin/python -I smoke.py
 
-nano: check-system $(RUN_STAMP) ## make the shipped policy again: record, train (about an hour on two cores), measure
-	$(BIN)/flexor collect --out data/tabletop --episodes 2000 --workers 2
-	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 45 --threads 1
+nano: check-system $(RUN_STAMP) ## make the shipped policy again: record, train (about two hours on two cores), measure
+	$(BIN)/flexor collect --out data/tabletop --episodes 4200 --workers 2
+	$(BIN)/flexor collect --out data/tabletop --episodes 1400 --tasks puck_to_white_mat,puck_to_black_mat --workers 2
+	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 90 --processes 2
 	$(BIN)/flexor eval runs/pi05-nano --episodes 200 --seed 5000 --workers 2 --json runs/pi05-nano.eval.json
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine

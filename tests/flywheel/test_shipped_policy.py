@@ -5,19 +5,20 @@ Seeds from 5,000 up, which it was not trained on; the same bundle, seeds and mac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flexor.flywheel.counterfactual import Witness
 from flexor.flywheel.evaluate import open_policy
 from flexor.flywheel.lockstep import Lockstep
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.observation import Observation
 from flexor.runtime.robot import RobotSpec, Status
 from flexor.sim.robots import TabletopRobot
-from flexor.sim.tasks import TASKS, is_done
+from flexor.sim.tasks import TASKS
 
 NAME = "pi05-nano"
 
@@ -29,11 +30,11 @@ def robot() -> Iterator[TabletopRobot]:
     made.close()
 
 
-class Disguised:
-    """The tabletop, with what it shows changed on the way to the policy."""
+class Dark:
+    """The tabletop with grey pictures."""
 
-    def __init__(self, robot: TabletopRobot, prompt: str | None = None, dark: bool = False) -> None:
-        self._robot, self._prompt, self._dark = robot, prompt, dark
+    def __init__(self, robot: TabletopRobot) -> None:
+        self._robot = robot
 
     @property
     def spec(self) -> RobotSpec:
@@ -47,10 +48,8 @@ class Disguised:
 
     def observe(self) -> Observation:
         seen = self._robot.observe()
-        images: Mapping[str, NDArray[np.uint8]] = seen.images
-        if self._dark:
-            images = {camera: np.full_like(image, 96) for camera, image in images.items()}
-        return Observation(images, seen.state, self._prompt or seen.prompt)
+        images = {camera: np.full_like(image, 96) for camera, image in seen.images.items()}
+        return Observation(images, seen.state, seen.prompt)
 
     def act(self, action: NDArray[np.float32]) -> Status:
         return self._robot.act(action)
@@ -73,20 +72,31 @@ def test_it_is_small_and_says_what_it_is() -> None:
 def test_it_solves_every_task(robot: TabletopRobot) -> None:
     player = Lockstep(robot, open_policy(NAME), None, entropy=False)
     wins = [player.play(task, seed).success for seed in (5100, 5200) for task in TASKS]
-    assert sum(wins) >= 7
+    assert sum(wins) >= len(wins) - 3
 
 
-def test_the_words_decide_which_task_is_solved_in_one_and_the_same_scene(robot: TabletopRobot) -> None:
-    shown, spoken = "red_block_on_plate", "blue_block_in_box"
-    disguised = Disguised(robot, prompt=robot.spec.tasks[spoken])
-    player = Lockstep(disguised, open_policy(NAME), None, entropy=False)
+@pytest.mark.parametrize(
+    ("original", "spoken"),
+    [
+        ("red_block_on_plate", "blue_block_in_box"),
+        ("green_block_on_yellow_block", "purple_block_on_green_block"),
+        ("puck_to_white_mat", "orange_block_on_black_mat"),
+        ("orange_block_on_white_mat", "puck_to_black_mat"),
+    ],
+)
+def test_the_words_decide_which_task_is_solved_in_one_and_the_same_scene(
+    robot: TabletopRobot, original: str, spoken: str
+) -> None:
+    witness = Witness(robot)
+    player = Lockstep(witness, open_policy(NAME), None, entropy=False)
     did_spoken = 0
     for seed in (5300, 5301, 5302):
-        assert not player.play(shown, seed).success
-        did_spoken += is_done(TASKS[spoken], robot.world)
+        witness.watch(original)
+        did_spoken += player.play(spoken, seed).success
+        assert not witness.original_solved
     assert did_spoken >= 2
 
 
 def test_without_pictures_it_solves_nothing(robot: TabletopRobot) -> None:
-    player = Lockstep(Disguised(robot, dark=True), open_policy(NAME), None, entropy=False)
+    player = Lockstep(Dark(robot), open_policy(NAME), None, entropy=False)
     assert not any(player.play(task, 5400).success for task in TASKS)

@@ -1,0 +1,1 @@
+"""The same request over different wires, to compare them."""
