@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes, and make room."),
     "campaign": ("flexor.cli.campaign:app", "Take long measurements bit by bit, and tell what is there."),
     "plot": ("flexor.cli.plot:app", "Draw pictures of what flexor works with."),
-    "bench": ("flexor.cli.bench:app", "Measure latency."),
+    "bench": ("flexor.cli.bench:app", "Measure this machine."),
 }
 """By command name: `module:attribute` (a function, or a typer.Typer for a group) and the line in `flexor --help`."""
 

@@ -75,7 +75,7 @@ def is_playing(log: Path) -> bool:
 def test_a_server_killed_under_flexor_run_ends_it_with_code_1_a_message_and_the_episode_as_an_abort(bundle, scratch):
     address, log = f"ipc://{scratch}/policy.sock", scratch / "log"
     server = start(scratch, "serve", bundle, "--bind", address)
-    options = ["--log", str(log), "--json", str(scratch / "run.json"), "hold_limit_s=0.5", "connect_timeout_s=120"]
+    options = ["--log", str(log), "--json", str(scratch / "run.json"), "hold_limit_s=3", "connect_timeout_s=120"]
     run = start(scratch, "run", "--server", address, *options)
     wait_until("an episode to play", lambda: is_playing(log), run)
     server.kill()
@@ -83,7 +83,7 @@ def test_a_server_killed_under_flexor_run_ends_it_with_code_1_a_message_and_the_
     printed, errors = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 1
     assert "error: 1 of 1 episodes aborted" in errors
-    assert "did not answer for 0.5 s, the arm is held" in errors
+    assert "did not answer for 3 s, the arm is held" in errors
     assert "Traceback" not in errors
     assert "abort" in printed
     rows = EpisodeIndex(log).episodes()
