@@ -71,7 +71,8 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
         "demonstration_samples": len(demonstrations.states),
         **measured,
     }
-    origin = {"settings": settings.model_dump(mode="json"), "data": demonstrations.digest, **result}
+    chosen = settings.model_dump(mode="json") | {"init": trainer.began_from}  # a path would say nothing elsewhere
+    origin = {"settings": chosen, "data": demonstrations.digest, **result}
     average = trainer.average.model.state_dict()
     bundle = write_bundle(
         out,

@@ -54,6 +54,9 @@ class Trainer:
         folder: checkpoint.safetensors, curves.jsonl and tensorboard/ go here; only rank 0 writes.
         crew: the processes that train together; alone when None.
 
+    Attributes:
+        began_from: id of the bundle whose weights it began with, None for a start from nothing.
+
     Raises:
         FlexorError: the checkpoint belongs to another run, no GPU where one was asked for, data that does not fit.
     """
@@ -72,6 +75,7 @@ class Trainer:
         sentences = hashlib.sha256(words.encode()).hexdigest()[:16]  # what the token ids mean follows from them
         init = open_init(settings, demonstrations) if settings.init is not None else None
         self._identity = {**settings.identity(), "data": demonstrations.digest, "sentences": sentences}
+        self.began_from = init.id if init is not None else None
         if init is not None:
             self._identity["init"] = init.hash
         self._checkpoint_path = folder / "checkpoint.safetensors"
