@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.sim.layout import CLEARANCE, LANE_BEHIND, LANE_HALF, Layout, distance_to_way
+from flexor.sim.layout import CLEARANCE, LANE_HALF, Layout, distance_to_way, lane_start
 from flexor.sim.scenes import CONTACT, SCENES, WORLD_COLLIDES, Scene
 
 PREFIX = "distractor"
@@ -59,10 +59,10 @@ def height(thing: Thing) -> float:
 
 
 def things_xml() -> str:
-    """One body for each of THINGS, for flexor.sim.scenes.scene_xml: bodies that are placed once an episode."""
+    """One body for each of THINGS, for flexor.sim.scenes.scene_xml: unseen bodies that are placed once an episode."""
     return "".join(
         f'<body name="{PREFIX}{index}" pos="0 0 -3"><geom name="{PREFIX}{index}" type="{thing.shape}" '
-        f'size="{" ".join(map(str, thing.size))}" {WORLD_COLLIDES} {CONTACT}/></body>'
+        f'size="{" ".join(map(str, thing.size))}" rgba="0 0 0 0" {WORLD_COLLIDES} {CONTACT}/></body>'
         for index, thing in enumerate(THINGS)
     )
 
@@ -104,8 +104,7 @@ def place_things(scene: Scene, layout: Layout, count: int, share: float, rng: np
 def _beside_lanes(scene: Scene, layout: Layout, place: NDArray[np.float64], radius: float) -> bool:
     for pushed, goal in scene.lanes:
         start, end = (np.array(layout.poses[name][:2]) for name in (pushed, goal))
-        behind = start - LANE_BEHIND * (end - start) / np.linalg.norm(end - start)
-        if distance_to_way(place, behind, end) < LANE_HALF + radius:
+        if distance_to_way(place, lane_start(start, end), end) < LANE_HALF + radius:
             return False
     return True
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import colorsys
+import copy
 
 import mujoco
 import numpy as np
@@ -19,8 +20,10 @@ from flexor.sim.shift_draw import ShiftDraw
 
 CHANGED = (
     "geom_rgba", "geom_size", "geom_rbound", "geom_aabb", "geom_friction", "body_mass", "body_inertia", "bvh_aabb",
-    "light_diffuse", "light_dir", "cam_pos", "cam_quat",
+    "light_diffuse", "light_dir", "light_poscom0", "cam_pos", "cam_quat", "cam_poscom0", "body_pos", "body_quat",
 )  # fmt: skip
+MEASURED = ("extent", "center", "meansize", "meanmass", "meaninertia")
+"""What MuJoCo measures of a model when its constants are derived; the extent moves the planes that clip a picture."""
 
 
 class Dressing:
@@ -28,7 +31,9 @@ class Dressing:
 
     def __init__(self, model: mujoco.MjModel, scene: Scene) -> None:
         self._model, self._scene = model, scene
+        self._geom_names = [model.geom(geom).name for geom in range(model.ngeom)]
         self._built = {name: getattr(model, name).copy() for name in CHANGED}
+        self._measured = {name: copy.copy(getattr(model.stat, name)) for name in MEASURED}
         self._ambient = model.vis.headlight.ambient.copy()
         self._headlight = model.vis.headlight.diffuse.copy()
 
@@ -46,7 +51,7 @@ class Dressing:
 
     def _geoms(self, name: str) -> list[int]:
         """The geoms of an item, or of the table."""
-        return [geom for geom in range(self._model.ngeom) if self._model.geom(geom).name.startswith(name)]
+        return [geom for geom, own in enumerate(self._geom_names) if own.startswith(name)]
 
     def _look(self, layout: Layout) -> None:
         model = self._model
@@ -103,6 +108,8 @@ class Dressing:
                 model.body_mass[body] *= gain**3
                 model.body_inertia[body] *= gain**5
         mujoco.mj_setConst(model, mujoco.MjData(model))
+        for name, original in self._measured.items():
+            setattr(model.stat, name, original)
 
     def _roughen(self, gain: float) -> None:
         """Scale the friction of what moves, of the table and of the fingers: a contact takes the larger of two."""
@@ -114,17 +121,11 @@ class Dressing:
     def _set_out(self, drawn: ShiftDraw) -> None:
         """Put the distractors where they stand; those without a place stay under the floor, as they were built."""
         model = self._model
-        for index in range(len(THINGS) if self._has_things() else 0):
-            model.body(f"{PREFIX}{index}").pos[:] = (0.0, 0.0, -3.0)
-            model.geom(f"{PREFIX}{index}").rgba[3] = 0.0
         for place in drawn.places:
             body, geom = model.body(f"{PREFIX}{place.thing}"), model.geom(f"{PREFIX}{place.thing}")
             body.pos[:] = (place.x, place.y, height(THINGS[place.thing]))
             body.quat[:] = (np.cos(place.yaw / 2), 0.0, 0.0, np.sin(place.yaw / 2))
             geom.rgba[:] = (*place.rgb, 1.0)
-
-    def _has_things(self) -> bool:
-        return bool(self._geoms(PREFIX))
 
 
 def repaint(rgb: NDArray[np.floating], turn: float, saturation: float, brightness: float) -> NDArray[np.float64]:

@@ -89,8 +89,7 @@ def _lanes_free(scene: Scene, spots: NDArray[np.float64]) -> bool:
     """Whether every pushed item can be pushed straight to its goal, by a hand that starts behind it."""
     place = dict(zip((item.name for item in scene.items), spots, strict=True))
     for pushed, goal in scene.lanes:
-        way = place[goal] - place[pushed]
-        start = place[pushed] - LANE_BEHIND * way / np.linalg.norm(way)
+        start = lane_start(place[pushed], place[goal])
         if np.any(start < HAND_REACH[:, 0]) or np.any(start > HAND_REACH[:, 1]):
             return False
         for item in scene.items:
@@ -101,6 +100,12 @@ def _lanes_free(scene: Scene, spots: NDArray[np.float64]) -> bool:
             ):
                 return False
     return True
+
+
+def lane_start(pushed: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the lane [2] of an item at `pushed` [2] to a goal at `goal` [2] begins: behind the item, m."""
+    way = goal - pushed
+    return pushed - LANE_BEHIND * way / np.linalg.norm(way)
 
 
 def distance_to_way(point: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]) -> float:
