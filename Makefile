@@ -4,13 +4,14 @@ BIN := .venv/bin
 TRIES ?= 10
 RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
+LIBERO_STAMP := .venv/.installed-libero
 
 # Spinning OpenMP threads starve each other on few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nano test test-quick nightly reliability format format-check type layers build bench check-python check-system
+.PHONY: help demo libero nano test test-quick nightly reliability format format-check type layers build bench check-python check-system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -19,17 +20,19 @@ help: ## this list
 demo: check-system $(RUN_STAMP) ## install flexor into .venv and show the whole loop
 	$(BIN)/flexor demo
 
+libero: check-system $(LIBERO_STAMP) ## add what the LIBERO suites need to .venv (docs/libero.md)
+
 test: check-system $(DEV_STAMP) ## install flexor into .venv and run the tests
-	$(BIN)/pytest -m "not gpu and not nightly" --durations=10
+	$(BIN)/pytest -m "not gpu and not nightly" -rs --durations=10
 
 test-quick: $(DEV_STAMP) ## the tests that take seconds
-	$(BIN)/pytest -m "not gpu and not slow and not nightly" -q
+	$(BIN)/pytest -m "not gpu and not slow and not nightly" -rs -q
 
 nightly: check-system $(DEV_STAMP) ## what takes minutes: 100,000 broken messages at the wire decoder
-	$(BIN)/pytest -m "nightly and not gpu" --durations=10
+	$(BIN)/pytest -m "nightly and not gpu" -rs --durations=10
 
 reliability: check-system $(DEV_STAMP) ## what takes minutes: try every fault TRIES times and write docs/reliability.md
-	$(BIN)/pytest -m fault --tries $(TRIES) --fault-log docs/results/faults.jsonl
+	$(BIN)/pytest -m fault -rs --tries $(TRIES) --fault-log docs/results/faults.jsonl
 
 format: $(DEV_STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format
@@ -71,6 +74,12 @@ $(RUN_STAMP): pyproject.toml constraints.txt | check-python
 
 $(DEV_STAMP): $(RUN_STAMP)
 	$(BIN)/python -m pip install -e '.[torch,sim,dev]' -c constraints.txt
+	touch $@
+
+# Without their own dependencies: robomimic would bring torchvision, which breaks transformers beside a CPU build of torch.
+$(LIBERO_STAMP): $(RUN_STAMP)
+	$(BIN)/python -m pip install -e '.[libero]' -c constraints.txt
+	$(BIN)/python -m pip install --no-deps hf-libero robosuite bddl -c constraints.txt
 	touch $@
 
 check-python:

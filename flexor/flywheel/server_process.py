@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flexor.errors import FlexorError
-from flexor.runtime.parent_death import end_with_parent
+from flexor.runtime.child_process import end, end_with_parent
 
 STOP_S = 10.0
 LOG_TAIL_CHARS = 2000
@@ -54,7 +52,8 @@ class ServerProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stop()
+        if self._process is not None:
+            end(self._process, patience_s=STOP_S)
         self._remove()
 
     def check(self) -> None:
@@ -63,17 +62,6 @@ class ServerProcess:
         if code is not None:
             log = self._log().read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
             raise FlexorError(f"the policy server ended with code {code}: {log or 'it said nothing'}")
-
-    def _stop(self) -> None:
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(STOP_S)
 
     def _remove(self) -> None:
         if self._folder is not None:

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from flexor.errors import FlexorError
+from flexor.runtime.disk import sync
 
 SCHEMA_VERSION = 1
 
@@ -62,11 +63,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def read_checkpoint(path: Path, identity: dict[str, object]) -> Checkpoint:

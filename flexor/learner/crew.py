@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from flexor.errors import FlexorError
+from flexor.runtime.child_process import end
 
 PATIENCE_S = 600.0  # the first one measures on held-out episodes while the others wait for its next step
 GOODBYE_S = 30.0
@@ -113,9 +114,7 @@ def gather(size: int, work: Callable[..., None], args: tuple[object, ...]) -> It
         finally:
             if crew is not None:
                 crew.close()
-            for mate in mates:
-                mate.terminate()
-                mate.join(GOODBYE_S)
+            end(*mates, patience_s=GOODBYE_S)
 
 
 def _mate(rank: int, size: int, meeting: Path, work: Callable[..., None], args: tuple[object, ...]) -> None:

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from flexor.runtime.disk import sync
+
 
 @contextlib.contextmanager
 def draft_folder(target: Path) -> Iterator[Path]:
@@ -26,14 +28,14 @@ def draft_folder(target: Path) -> Iterator[Path]:
         yield draft
         draft.chmod(0o755)  # as any folder, not as a temporary one
         for path in (*draft.iterdir(), draft):
-            _sync(path)
+            sync(path)
         try:
             draft.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
             shutil.rmtree(draft)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)  # what went wrong is told already
         raise
@@ -77,11 +79,3 @@ def _make(target: Path) -> tuple[Path, int]:
             if draft.exists():
                 return draft, lock
         os.close(lock)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

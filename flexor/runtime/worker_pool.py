@@ -18,11 +18,16 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from flexor.errors import FlexorError
+from flexor.runtime.child_process import await_end
 
 Job = dict[str, Any]
 Result = dict[str, Any]
 POLL_S = 1.0
 STOP_S = 5.0
+
+
+class WorkerDied(FlexorError):
+    """A worker process ended in the middle of a job: it was killed, or crashed."""
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class _Worker:
     pipe: Connection
     job: Job | None = None
     began: float = 0.0
+    kind: object = None  # of its last job
 
 
 class WorkerPool:
@@ -69,36 +75,54 @@ class WorkerPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
 
-    def results(self, jobs: Sequence[Job]) -> Iterator[Result]:
+    def results(self, jobs: Sequence[Job], kind: str | None = None) -> Iterator[Result]:
         """Do every job; results come as they are done, not in order.
 
+        Args:
+            kind: a key of the jobs; a worker keeps to one value of it for as long as there are jobs of it, which
+                saves it from building again what jobs of a kind share.
+
         Raises:
-            FlexorError: what a job raised, or that a worker died or hung.
+            WorkerDied: a worker was killed, or crashed.
+            FlexorError: what a job raised, or that a worker hung.
             RuntimeError: any other exception of a job, with its traceback.
         """
         left, done = deque(jobs), 0
         for worker in self._workers:
-            self._give(worker, left)
+            self._give(worker, left, kind)
         while done < len(jobs):
             busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
             for pipe in wait(list(busy), POLL_S):
                 worker = busy[pipe]  # type: ignore[index]
                 result = self._take(worker)
                 done += 1
-                self._give(worker, left)
+                self._give(worker, left, kind)
                 yield result
             for worker in busy.values():
                 if worker.job is not None and time.monotonic() - worker.began > self._timeout_s:
                     raise FlexorError(f"a worker is not done with {worker.job} after {self._timeout_s:g} s; use fewer")
 
-    def _give(self, worker: _Worker, left: deque[Job]) -> None:
-        worker.job = left.popleft() if left else None
+    def _give(self, worker: _Worker, left: deque[Job], kind: str | None) -> None:
+        worker.job = self._next(worker, left, kind)
         worker.began = time.monotonic()
         if worker.job is not None:
             try:
                 worker.pipe.send_bytes(json.dumps(worker.job).encode())
             except (BrokenPipeError, ConnectionResetError):
                 raise self._death(worker) from None
+
+    def _next(self, worker: _Worker, left: deque[Job], kind: str | None) -> Job | None:
+        """The first job of the worker's own kind, else of one that nobody is at, else of any."""
+        if not left or kind is None:
+            return left.popleft() if left else None
+        taken = {other.kind for other in self._workers if other is not worker}
+        own = (place for place, job in enumerate(left) if job[kind] == worker.kind)
+        free = (place for place, job in enumerate(left) if job[kind] not in taken)
+        place = next(own, next(free, 0))
+        job = left[place]
+        del left[place]
+        worker.kind = job[kind]
+        return job
 
     def _take(self, worker: _Worker) -> Result:
         try:
@@ -111,9 +135,9 @@ class WorkerPool:
             raise RuntimeError(f"{worker.job} failed in a worker:\n{value}")
         return value
 
-    def _death(self, worker: _Worker) -> FlexorError:
+    def _death(self, worker: _Worker) -> WorkerDied:
         worker.process.join(STOP_S)
-        return FlexorError(
+        return WorkerDied(
             f"a worker died (exit code {worker.process.exitcode}) at {worker.job}; -9 often means that memory ran out: "
             "use fewer --workers"
         )
@@ -123,11 +147,7 @@ class WorkerPool:
             worker.pipe.close()  # an idle worker ends by that
             if worker.job is not None:
                 worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(STOP_S)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join(STOP_S)
+        await_end(*(worker.process for worker in self._workers), patience_s=STOP_S)
         self._workers.clear()
 
 

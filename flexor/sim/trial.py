@@ -12,7 +12,7 @@ from flexor.sim.oracle import Oracle
 from flexor.sim.scenes import SCENES
 from flexor.sim.shift import NONE, Shift
 from flexor.sim.tabletop import MAX_STEPS, find_task
-from flexor.sim.tasks import is_done
+from flexor.sim.tasks import Task, is_done
 from flexor.sim.world import World
 
 TRIAL_LIMIT_S = 120.0
@@ -69,16 +69,24 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _worker(shift: Shift) -> Callable[[Job], Result]:
-    return lambda job: asdict(attempt(job["name"], job["seed"], shift))
+    """In a worker: one world of each scene that it meets, for all its attempts."""
+    worlds: dict[str, World] = {}
+
+    def work(job: Job) -> Result:
+        task = find_task(job["name"])
+        if task.scene not in worlds:
+            worlds[task.scene] = World(SCENES[task.scene], shift)
+        return asdict(attempt(task, worlds[task.scene], job["seed"]))
+
+    return work
 
 
-def attempt(name: str, seed: int, shift: Shift = NONE) -> Trial:
-    """One attempt, from the beginning that the seed says, in the workplace of a shift."""
-    task = find_task(name)
-    world, oracle = World(SCENES[task.scene], shift), Oracle(task)
+def attempt(task: Task, world: World, seed: int) -> Trial:
+    """One attempt in a world of the task's scene, from the beginning that the seed says."""
+    oracle = Oracle(task)
     world.reset(seed)
     for step in range(1, MAX_STEPS + 1):
         world.act(oracle.act(world))
         if is_done(task, world):
-            return Trial(name, seed, True, step)
-    return Trial(name, seed, False, MAX_STEPS)
+            return Trial(task.name, seed, True, step)
+    return Trial(task.name, seed, False, MAX_STEPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import subprocess
 import sys
 import time
@@ -39,6 +40,19 @@ def test_every_job_is_done_once_and_the_workers_end_with_the_pool():
         results = list(workers.results([{"number": number} for number in range(9)]))
     assert sorted(result["square"] for result in results) == [number**2 + 1 for number in range(9)]
     assert not any(alive(pid) for pid in {result["pid"] for result in results})
+
+
+def test_a_worker_keeps_to_a_kind_of_job_for_as_long_as_there_is_one():
+    jobs = [{"number": number, "kind": "even" if number % 2 == 0 else "odd"} for number in range(40)]
+    with pool(2, 60.0) as workers:
+        results = list(workers.results(jobs, kind="kind"))
+    done: dict[int, list[int]] = {}
+    for result in results:
+        done.setdefault(result["pid"], []).append(result["square"] % 2)
+    for kinds in done.values():
+        changes = sum(before != after for before, after in itertools.pairwise(kinds))
+        assert changes <= 1, kinds  # once its own kind is finished it helps with the other
+    assert len(results) == 40
 
 
 def test_a_worker_that_is_killed_is_an_error_that_names_its_job():

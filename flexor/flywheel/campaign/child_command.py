@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flexor.runtime.parent_death import end_with_parent
+from flexor.runtime.child_process import end, end_with_parent
 
 POLL_S = 0.5
 STOP_S = 10.0
@@ -62,7 +60,7 @@ def run_command(arguments: Sequence[str], until_s: float, watch: Callable[[str],
         try:
             code = _wait(process, until_s, lambda: watch(_last_line(log)))
         finally:
-            _stop(process)
+            end(process, patience_s=STOP_S)
         if code is None:
             return Ended(None, None, "its time was up")
         if code != 0:
@@ -86,17 +84,6 @@ def _wait(process: subprocess.Popen[bytes], until_s: float, watch: Callable[[], 
             if left_s <= 0:
                 return None
         watch()
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
-            return
 
 
 def _last_line(log: Path) -> str:

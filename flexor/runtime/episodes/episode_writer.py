@@ -18,6 +18,7 @@ from mcap.writer import CompressionType, Writer
 from mcap_protobuf.schema import register_schema
 from numpy.typing import NDArray
 
+from flexor.runtime.disk import sync
 from flexor.runtime.episodes.episode_schema import (
     CAMERA_PREFIX,
     SCHEMA_VERSION,
@@ -155,7 +156,7 @@ class EpisodeWriter:
             os.fsync(self._stream.fileno())
             os.rename(self.part, self.path)
             self._stream.close()
-            sync_folder(self.path.parent)
+            sync(self.path.parent)
         return self.path
 
     def _write(self, step: int, messages: Mapping[str, Any], now: int | None = None) -> None:
@@ -211,15 +212,6 @@ def open_writer(stream: BinaryIO) -> Writer:
     writer = Writer(stream, compression=CompressionType.NONE, enable_data_crcs=True)
     writer.start(profile="", library="flexor")
     return writer
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _message(topic: str, **fields: Any) -> Any:

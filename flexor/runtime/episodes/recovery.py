@@ -11,10 +11,11 @@ from mcap.records import Channel, Chunk, Message, Schema
 from mcap.stream_reader import breakup_chunk
 from mcap.writer import Writer
 
+from flexor.runtime.disk import sync
 from flexor.runtime.episodes.episode import DAMAGE, open_reader
 from flexor.runtime.episodes.episode_files import hold_file
 from flexor.runtime.episodes.episode_schema import TOPICS, EpisodeError
-from flexor.runtime.episodes.episode_writer import open_writer, sync_folder
+from flexor.runtime.episodes.episode_writer import open_writer
 
 
 class NothingToKeep(EpisodeError):
@@ -95,7 +96,7 @@ def _rewrite(path: Path, found: _Salvage) -> Path:
     if target == path and not damaged.exists():
         os.link(path, damaged)
     os.replace(draft, target)
-    sync_folder(target.parent)
+    sync(target.parent)
     if target != path:
         path.unlink()
     return target

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from flexor.pi05.normalize import NormStats
+from flexor.runtime.disk import sync
 from flexor.runtime.inference.bundle import BUNDLE_JSON, NORM_STATS, TOKENIZER, WEIGHTS, Bundle, file_sha256, manifest
 from flexor.runtime.inference.bundle_config import BundleConfig, BundleError
 
@@ -75,15 +75,6 @@ def write_bundle(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return Bundle(path, written.hash, config)
-
-
-def sync(path: Path) -> None:
-    """Force a file or a folder's entries to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _move_into_place(temporary: Path, path: Path) -> None:

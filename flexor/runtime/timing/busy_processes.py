@@ -9,6 +9,7 @@ import sys
 from types import TracebackType
 
 from flexor.errors import FlexorError
+from flexor.runtime.child_process import end
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
@@ -67,14 +68,8 @@ class BusyProcesses:
         self._stop()
 
     def _stop(self) -> None:
+        end(*self._processes, patience_s=STOP_TIMEOUT_S)
         for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(STOP_TIMEOUT_S)
             if process.stdout is not None:
                 process.stdout.close()
         self._processes.clear()

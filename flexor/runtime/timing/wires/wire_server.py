@@ -13,6 +13,7 @@ import tempfile
 from types import TracebackType
 
 from flexor.errors import FlexorError
+from flexor.runtime.child_process import await_end, end
 from flexor.runtime.timing.wires.silent_policy import SilentPolicy
 from flexor.runtime.timing.wires.wire import WIRES
 
@@ -50,8 +51,7 @@ class WireServer:
         assert pipe is not None
         line = pipe.readline() if select.select([pipe], [], [], START_S)[0] else b""
         if not line.endswith(b"\n"):
-            self._process.kill()
-            self._process.wait(STOP_S)
+            end(self._process, patience_s=STOP_S)
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
             raise FlexorError(f"the {self._wire} server did not start within {START_S:g} s; it said: {said[-1]}")
@@ -61,11 +61,7 @@ class WireServer:
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         process.stdin.close()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_S)
+        await_end(process, patience_s=STOP_S)
         process.stdout.close()
         self._said.close()
         self._folder.cleanup()
