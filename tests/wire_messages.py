@@ -17,6 +17,7 @@ from flexor.runtime.serving.messages import InferRequest, chunk_message
 from flexor.runtime.serving.schema import OUTCOMES, SOURCES
 from flexor.runtime.serving.wire import Message, encode
 
+SHARED_BYTES = 4096  # of the memory that sharing_infers speak of
 IDS = st.integers(0, wire.MAX_ID)
 TEXTS = st.text(max_size=12)
 SESSIONS = st.text(min_size=1, max_size=12)
@@ -48,7 +49,20 @@ VALUES: list[Any] = [
     ),
 ]
 KEYS = ["v", "type", "id", "arrays", "session", "prompt", "step", "budget_ms", "delay_steps", "noise_seed", "label"]
-KEYS += ["provenance", "timing_ms", "scores", "scored_step", "outcome", "source", "task", "seed", "code", "x" * 200]
+KEYS += [
+    "shared",
+    "offset",
+    "provenance",
+    "timing_ms",
+    "scores",
+    "scored_step",
+    "outcome",
+    "source",
+    "task",
+    "seed",
+    "code",
+    "x" * 200,
+]
 
 
 @st.composite
@@ -61,6 +75,20 @@ def _infers(draw: st.DrawFn) -> Message:
     budget = draw(st.floats(0.5, 600_000.0))
     request = InferRequest(draw(SESSIONS), draw(IDS), budget, delay, draw(SEEDS), seen, prefix)
     return Message("infer", draw(IDS), request.fields(), request.arrays())
+
+
+@st.composite
+def sharing_infers(draw: st.DrawFn) -> Message:
+    """A request whose images lie in a memory of `SHARED_BYTES`, mostly inside it."""
+    request = draw(_infers())
+    images = {name: array for name, array in request.arrays.items() if name.startswith("image/")}
+    offsets = st.integers(0, SHARED_BYTES - 200) | st.sampled_from([SHARED_BYTES, -1, 2**64 - 1])
+    shared = [
+        {"name": name, "dtype": "uint8", "shape": list(image.shape), "offset": draw(offsets)}
+        for name, image in images.items()
+    ]
+    arrays = {name: array for name, array in request.arrays.items() if name not in images}
+    return Message("infer", request.id, {**request.fields, "shared": shared}, arrays)
 
 
 @st.composite
@@ -142,7 +170,9 @@ def _reword(frame: bytearray, rng: random.Random) -> None:
     if not isinstance(head, dict) or not head:
         return
     table = head.get("arrays")
-    entries = [entry for entry in table if isinstance(entry, dict)] if isinstance(table, list) else []
+    shared = head.get("shared")
+    tables = [listed for listed in (table, shared) if isinstance(listed, list)]
+    entries = [entry for listed in tables for entry in listed if isinstance(entry, dict)]
     where: dict[Any, Any] = rng.choice([head, *entries, *(value for value in head.values() if isinstance(value, dict))])
     key = rng.choice(list(where) if where and rng.random() < 0.7 else KEYS)
     if rng.random() < 0.25:

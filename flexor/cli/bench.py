@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_sim import sim
 from flexor.cli.bench_wire import wire
 from flexor.cli.report import JsonFile
 
@@ -22,7 +23,7 @@ REPLIES = 12  # a round and setting
 
 @app.callback(epilog="Example: flexor bench latency pi05-nano")
 def bench() -> None:
-    """Measure latency, and what the wire takes of it.
+    """Measure latency, what the wire takes of it, and how fast a simulator runs.
 
     Example: flexor bench latency pi05-nano
     """
@@ -87,6 +88,7 @@ def latency(
 
 
 app.command()(wire)
+app.command()(sim)
 
 
 def _measure(

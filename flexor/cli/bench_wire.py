@@ -22,7 +22,8 @@ def wire(
 ) -> None:
     """Time a request whose engine does nothing: two cameras, state and prompt to a server process, a chunk back.
 
-    multipart is flexor's own server and client, with every check. blob is one msgpack blob over REQ/REP, as GR00T's
+    multipart is flexor's own server and client, with every check, and images as frames; shm the same with images in
+    shared memory, which clients on this machine use by themselves. blob is one msgpack blob over REQ/REP, as GR00T's
     server has it. peer is openpi's websocket protocol over loopback TCP; it needs the extra `bench`.
 
     Example: flexor bench wire --n 1000 --json wire.json
@@ -64,6 +65,7 @@ def wire(
         rows.append((WIRES[name].title, p50, p95, p99, found.n))
     paced = f"{hz:g} requests a second" if hz else "one after the other"
     table(f"round trip, {paced}, load average {load:.2f}", ("", "p50 us", "p95 us", "p99 us", "n"), rows)
-    ratio = float(str(result["peer_p50_us"])) / float(str(result["multipart_p50_us"]))
-    console.print(f"openpi's round trip is {ratio:.2f} times flexor's")
+    peer, frames, shared = (float(str(result[f"{name}_p50_us"])) for name in ("peer", "multipart", "shm"))
+    ratios = f"{peer / frames:.2f} times flexor's with frames, {peer / shared:.2f} times with shared memory"
+    console.print(f"openpi's round trip is {ratios}")
     write_json(json, result)

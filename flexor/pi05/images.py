@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -11,7 +13,7 @@ def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Fit a frame, uint8 [h, w, 3], into a black square, uint8 [size, size, 3], without changing its aspect.
 
     Pillow's antialiased bilinear filter, sides rounded down and the picture centred, as openpi's client does it. A
-    frame that already has the size is returned as it is.
+    frame that already has the size is returned as it is; others may come back read-only.
 
     Raises:
         ValueError: another dtype or shape.
@@ -24,21 +26,29 @@ def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     ratio = max(width / size, height / size)
     fitted_height, fitted_width = max(1, int(height / ratio)), max(1, int(width / ratio))
     fitted = Image.fromarray(image).resize((fitted_width, fitted_height), resample=Image.Resampling.BILINEAR)
+    if fitted_height == size and fitted_width == size:
+        return np.asarray(fitted)
     square = np.zeros((size, size, 3), dtype=np.uint8)
     top, left = (size - fitted_height) // 2, (size - fitted_width) // 2
     square[top : top + fitted_height, left : left + fitted_width] = np.asarray(fitted)
     return square
 
 
-def to_model(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [V, S, S, 3] -> float32 [V, 3, S, S] in [-1, 1].
+def to_model(images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """uint8 [V, S, S, 3], or V frames of uint8 [S, S, 3], -> float32 [V, 3, S, S] in [-1, 1].
 
     Raises:
-        ValueError: another dtype or shape.
+        ValueError: another dtype or shape, or none at all.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"images are {images.dtype} {list(images.shape)}; expected uint8 [cameras, size, size, 3]")
-    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
-    planes *= np.float32(2.0 / 255.0)
+    shape = images[0].shape if len(images) else ()
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape != shape:
+            found = f"{image.dtype} {[len(images), *image.shape]}"
+            raise ValueError(f"images are {found}; expected uint8 [cameras, size, size, 3]")
+    if not shape:
+        raise ValueError("images are none; expected uint8 [cameras, size, size, 3]")
+    planes = np.empty((len(images), 3, *shape[:2]), np.float32)
+    for plane, image in zip(planes, images, strict=True):
+        np.multiply(image.transpose(2, 0, 1), np.float32(2.0 / 255.0), out=plane, dtype=np.float32)
     planes -= np.float32(1.0)
     return planes

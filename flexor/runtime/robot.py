@@ -9,7 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.errors import FlexorError
 from flexor.runtime.observation import Observation
+
+
+class RobotFault(FlexorError):
+    """A robot, or its simulation, broke down in the middle of an episode: that episode has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,9 @@ class Robot(Protocol):
         """Play one action, float32 [A] in robot units, for one control period (a real robot starts it and returns).
 
         When no command follows, the arm stops by itself: a daemon that was killed cannot tell it to.
+
+        Raises:
+            RobotFault: it broke down.
         """
         ...
 

@@ -44,7 +44,7 @@ class Preprocessor:
             raise BadObservation(
                 f"cameras missing: {missing}, unknown: {extra}; {self._name} expects {list(config.cameras)}"
             )
-        frames = np.stack([self._frame(camera, observation.images[camera]) for camera in config.cameras])
+        frames = [self._frame(camera, observation.images[camera]) for camera in config.cameras]
         bins = discretise(self._normalised_state(observation.state))
         if not isinstance(observation.prompt, str) or not observation.prompt.strip():
             raise BadObservation(f"the prompt is {observation.prompt!r}; expected a sentence that says what to do")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import os
@@ -30,8 +31,9 @@ def default_folder() -> Path:
 class Addresses:
     """The data, control and events addresses of one server; both ends derive the last two from the first.
 
-    `ipc:///run/x/policy.sock` has its control socket at `/run/x/policy.control.sock` and its events at
-    `/run/x/policy.events.sock`. A TCP server keeps both as ipc files in the default folder, named by its port.
+    `ipc:///run/x/policy.sock` has its control socket at `/run/x/policy.control.sock`, its events at
+    `/run/x/policy.events.sock` and its lane at `/run/x/policy.lane.sock`. A TCP server has no lane and keeps the other
+    two as ipc files in the default folder, named by its port.
     """
 
     data: str
@@ -64,7 +66,13 @@ class Addresses:
     def files(self) -> tuple[Path, ...]:
         """The ipc files that a server at these addresses creates."""
         every = (self.data, self.control, self.events)
-        return tuple(Path(a.removeprefix("ipc://")) for a in every if a.startswith("ipc://"))
+        files = tuple(Path(a.removeprefix("ipc://")) for a in every if a.startswith("ipc://"))
+        return files if self.lane is None else (*files, self.lane)
+
+    @property
+    def lane(self) -> Path | None:
+        """The socket file for clients that share memory (lane.py), beside the data socket; None over TCP."""
+        return _beside(Path(self.data.removeprefix("ipc://")), "lane") if self.data.startswith("ipc://") else None
 
 
 class Claim:
@@ -149,6 +157,9 @@ class Claim:
                 raise AddressError(f"{file} belongs to someone else; give another --bind") from error
             except (TimeoutError, BlockingIOError):
                 pass  # a full queue of connections: whoever owns it lives
+            except OSError as error:
+                if error.errno != errno.EPROTOTYPE:  # a lane takes no streams: whoever owns it lives
+                    raise AddressError(f"cannot probe {file}: {error.strerror}; give another --bind") from error
         raise self._taken()
 
     def _taken(self) -> AddressError:

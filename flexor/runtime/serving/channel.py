@@ -12,15 +12,18 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import zmq
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
 from flexor.runtime.serving import multipart
+from flexor.runtime.serving.lane import Lane
 from flexor.runtime.serving.schema import REPLIES, check
 from flexor.runtime.serving.wire import MAX_TOTAL_BYTES, Frame, Message, WireError, decode, encode
 
@@ -59,6 +62,7 @@ class Answer:
 class _Asked:
     asked_s: float
     deadline_s: float
+    in_frames: bool
 
 
 class Channel:
@@ -68,9 +72,12 @@ class Channel:
         address: of a data or control socket.
         timeout_s: what each request gets unless it says otherwise.
         context: for sharing one; else the channel has its own.
+        lane_path: of the socket to share memory through, which images then take; None sends frames alone.
     """
 
-    def __init__(self, address: str, timeout_s: float, context: zmq.Context[Any] | None = None) -> None:
+    def __init__(
+        self, address: str, timeout_s: float, context: zmq.Context[Any] | None = None, lane_path: Path | None = None
+    ) -> None:
         if not timeout_s > 0:
             raise FlexorError(f"timeout_s is {timeout_s}; expected more than 0 s")
         self.address = address
@@ -96,6 +103,7 @@ class Channel:
         self._poller = zmq.Poller()
         self._poller.register(self._monitor, zmq.POLLIN)
         self._poller.register(self._socket, zmq.POLLIN)
+        self._lane = None if lane_path is None else Lane(lane_path, self._poller)
         self._socket.connect(address)
         self._next_id = 0
         self._asked: dict[int, _Asked] = {}
@@ -109,26 +117,30 @@ class Channel:
         arrays: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
         newest_only: bool = False,
+        images: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> int:
         """Send a request, or keep it until the server is there; returns its id at once.
 
         Args:
+            images: arrays that may go along the lane.
             newest_only: it takes the place of an unsent request of the same kind, which ends as `superseded`.
 
         Raises:
             WireError: the request does not fit the wire.
         """
-        self._next_id += 1
-        request_id = self._next_id
-        frames = encode(Message(kind, request_id, fields or {}, arrays or {}))
         now = time.monotonic()
-        self._asked[request_id] = _Asked(now, now + (self.timeout_s if timeout_s is None else timeout_s))
+        request_id = self._next_id + 1
+        message = Message(kind, request_id, fields or {}, arrays or {})
+        along = images is not None and self._along(message, images)
+        frames = [] if along else encode(replace(message, arrays={**message.arrays, **(images or {})}))
+        self._next_id = request_id
+        self._asked[request_id] = _Asked(now, now + (self.timeout_s if timeout_s is None else timeout_s), not along)
         if newest_only:
             for older in [key for key, (unsent, _) in self._unsent.items() if unsent == kind]:
                 text = f"a newer {kind} came before the server at {self.address} could be reached"
                 self._end(older, Message("superseded", older, {"message": text}))
         # Sending later must not send what the caller has changed since: only a kept request is copied.
-        if self._unsent or not self._send(frames):
+        if not along and (self._unsent or not self._send(frames)):
             self._unsent[request_id] = (kind, [bytes(frame) for frame in frames])
         return request_id
 
@@ -166,10 +178,17 @@ class Channel:
             raise ServerRefused(message.type, message.fields.get("code", message.type), message.fields["message"])
         return answer
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether images go through shared memory now."""
+        return self._lane is not None and self._lane.granted
+
     def close(self) -> None:
         """Close the connection; what is under way is given up. Closing twice is allowed."""
         if self._socket.closed:
             return
+        if self._lane is not None:
+            self._lane.close()
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
@@ -203,8 +222,25 @@ class Channel:
             self._watch()
         if happened.get(self._socket, 0) & zmq.POLLIN:
             self._drain()
+        if self._lane is not None and self._lane.fileno() in happened:
+            self._drain_lane(self._lane)
         if self._unsent:
             self._flush()
+
+    def _along(self, message: Message, images: Mapping[str, NDArray[np.uint8]]) -> bool:
+        """Whether the lane took the request. It would overtake what is under way in frames: that has to end first."""
+        lane = self._lane
+        if lane is None or not (lane.granted or self._watch()):
+            return False
+        return not any(asked.in_frames for asked in self._asked.values()) and lane.send(message, images)
+
+    def _drain_lane(self, lane: Lane) -> None:
+        while (reply := lane.receive()) is not None and reply.id is not None:
+            self._end(reply.id, reply)
+            if not self._asked:
+                return
+        if reply is not None:
+            raise WireError(reply.fields["code"], f"{self.address} could not read us: {reply.fields['message']}")
 
     def _flush(self) -> None:
         while self._unsent:
@@ -218,6 +254,8 @@ class Channel:
         while multipart.readable(self._monitor):
             event = self._monitor.recv_multipart()[0]
             self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if self._lane is not None:
+                self._lane.open() if self._connected else self._lane.close()
         return self._connected
 
     def _send(self, frames: list[Frame]) -> bool:
@@ -249,6 +287,8 @@ class Channel:
     def _end(self, request_id: int, message: Message) -> None:
         """Keep the answer to a request under way; a reply that comes after its time answers nothing any more."""
         asked = self._asked.pop(request_id, None)
+        if self._lane is not None and message.type != "timeout":  # the server may still look at the images
+            self._lane.ended(request_id)
         self._unsent.pop(request_id, None)
         if asked is not None:
             self._answers[request_id] = Answer(message, 1000.0 * (time.monotonic() - asked.asked_s))

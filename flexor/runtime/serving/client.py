@@ -59,6 +59,8 @@ class PolicyClient:
         timeout_s: how long each request may take before it ends as `timeout`.
         session: name of this session; a new one each time by default.
         context: for sharing one; else the client has its own.
+        share_memory: let images go through memory that server and client share, where both are on this machine and
+            use ipc; else, and until the server has taken the memory, they go as frames.
     """
 
     def __init__(
@@ -67,10 +69,17 @@ class PolicyClient:
         timeout_s: float = 5.0,
         session: str | None = None,
         context: zmq.Context[Any] | None = None,
+        share_memory: bool = True,
     ) -> None:
         self.session = uuid.uuid4().hex if session is None else session
-        self._channel = Channel(Addresses.of(address).data, timeout_s, context)
+        addresses = Addresses.of(address)
+        self._channel = Channel(addresses.data, timeout_s, context, addresses.lane if share_memory else None)
         self._steps: dict[int, int] = {}
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether images go through shared memory now; else they go as frames, and the log says why."""
+        return self._channel.shares_memory
 
     def hello(self) -> dict[str, Any]:
         """What is served: bundle, hash, cameras, state_dim, action_dim, horizon, replan, rtc_max_delay, hz,
@@ -126,7 +135,9 @@ class PolicyClient:
         """
         budget = 1000.0 * self._channel.timeout_s if budget_ms is None else budget_ms
         request = InferRequest(self.session, step, budget, delay_steps, noise_seed, observation, action_prefix)
-        request_id = self._channel.ask("infer", request.fields(), request.arrays(), newest_only=True)
+        request_id = self._channel.ask(
+            "infer", request.fields(), request.small_arrays(), newest_only=True, images=request.images()
+        )
         self._steps[request_id] = step
         return request_id
 

@@ -1,4 +1,4 @@
-"""The engine thread: takes envelopes from the mailbox, runs the policy, hands outcomes back. It touches no socket."""
+"""The engine thread: takes envelopes from the mailbox, runs the policy, hands outcomes back. It knows no socket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -98,21 +97,15 @@ Outcome = Ready | Computed | Refused | Scored | Unscored | Ended
 class EngineThread(threading.Thread):
     """Owns the policy from start() until it ends, which it does when the mailbox is closed."""
 
-    def __init__(self, policy: ServedPolicy, mailbox: Mailbox, slack_entropy: bool, wake: Callable[[], None]) -> None:
-        """`wake` tells the I/O thread that outcomes() has something."""
+    def __init__(
+        self, policy: ServedPolicy, mailbox: Mailbox, slack_entropy: bool, post: Callable[[Outcome], None]
+    ) -> None:
+        """`post` is called in this thread with what happened, in order."""
         super().__init__(name="flexor-engine", daemon=True)
         self._policy = policy
         self._mailbox = mailbox
         self._slack_entropy = slack_entropy
-        self._wake = wake
-        self._outcomes: deque[Outcome] = deque()
-
-    def outcomes(self) -> list[Outcome]:
-        """What happened since the last call, in order. Called by the I/O thread."""
-        taken: list[Outcome] = []
-        while self._outcomes:
-            taken.append(self._outcomes.popleft())
-        return taken
+        self._post = post
 
     def run(self) -> None:
         """Warm up, then serve until the mailbox is closed."""
@@ -131,10 +124,6 @@ class EngineThread(threading.Thread):
         except BaseException as failure:  # told to whoever waits for the server, which raises it
             error = failure
         self._post(Ended(error))
-
-    def _post(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-        self._wake()
 
     def _serve(self, envelope: Envelope) -> tuple[Envelope, int] | None:
         """Answer, and return the envelope and seed of a chunk that is to be scored when there is slack."""

@@ -1,4 +1,8 @@
-"""The I/O thread: owns the sockets, answers every request exactly once, and never waits for the engine."""
+"""The I/O thread: owns the sockets, answers every request exactly once, and never waits for the engine.
+
+Chunks for clients with shared memory are sent by the engine's thread, under this one's lock: waking it for that costs
+more than sending.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,27 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import zmq
 
 from flexor.runtime.serving import multipart
-from flexor.runtime.serving.engine_thread import (
-    Computed,
-    Ended,
-    EngineThread,
-    Outcome,
-    Ready,
-    Refused,
-    Scored,
-    Unscored,
-)
+from flexor.runtime.serving.engine_thread import Computed, Ended, Outcome, Ready, Refused, Scored, Unscored
 from flexor.runtime.serving.events import event_frames
 from flexor.runtime.serving.mailbox import Envelope, Mailbox, MailboxFull
 from flexor.runtime.serving.messages import InferRequest, chunk_message
-from flexor.runtime.serving.schema import CONTROL_REQUESTS, DATA_REQUESTS, check
+from flexor.runtime.serving.packets import unpacked
+from flexor.runtime.serving.peers import LanePeer, Peer, SocketPeer, Undeliverable
+from flexor.runtime.serving.schema import CONTROL_REQUESTS, DATA_REQUESTS, LANE_REQUESTS, check
 from flexor.runtime.serving.server_sockets import ServerSockets
+from flexor.runtime.serving.server_stats import ServerStats
 from flexor.runtime.serving.sessions import Sessions
-from flexor.runtime.serving.wire import Message, WireError, decode, encode
+from flexor.runtime.serving.shared_images import SLOTS
+from flexor.runtime.serving.wire import Frame, Message, WireError, encode
 
 IDLE_POLL_S = 1.0
-LATENCY_WINDOW = 512
 MAX_TEXT = 16_000  # characters of a policy's own words; up to four bytes each, they still fit a header
 
 logger = logging.getLogger(__name__)
@@ -51,7 +48,6 @@ class IoThread(threading.Thread):
     def __init__(
         self,
         sockets: ServerSockets,
-        engine: EngineThread,
         mailbox: Mailbox,
         sessions: Sessions,
         policy: Mapping[str, Any],
@@ -63,7 +59,6 @@ class IoThread(threading.Thread):
         self.ready = threading.Event()
         self.failure: BaseException | None = None
         self._sockets = sockets
-        self._engine = engine
         self._mailbox = mailbox
         self._sessions = sessions
         self._policy = dict(policy)
@@ -72,25 +67,38 @@ class IoThread(threading.Thread):
         self._stop_asked = threading.Event()
         self.warm = False
         self._engine_ended = False
-        self._started_s = self._look_s = time.monotonic()
-        self._received: Counter[str] = Counter()
-        self._replies: Counter[str] = Counter()
-        self._undeliverable = 0
+        self._look_s = time.monotonic()
+        self._counted = ServerStats()
         self._events = 0
-        self._policy_ms: deque[float] = deque(maxlen=LATENCY_WINDOW)
-        self._handlers: Mapping[str, Callable[[bytes, Message], Message | None]] = {
+        self._outcomes: deque[Outcome] = deque()
+        self._lock = threading.Lock()  # around all of the above but the wait for something to happen
+        self._handlers: Mapping[str, Callable[[Peer, Message], Message | None]] = {
             "hello": self._hello,
             "infer": self._infer,
             "episode.begin": self._begin_episode,
             "episode.end": self._end_episode,
             "stats": self._stats,
             "shutdown": self._shutdown,
+            "memory": self._memory,
         }
 
     def stop(self) -> None:
         """Ask the thread to end; from any thread. What waits is answered, a chunk under way is finished and sent."""
         self._stop_asked.set()
         self._sockets.waker.wake()
+
+    def post(self, outcome: Outcome) -> None:
+        """What happened in the engine's thread, which calls this; settled at once, in order, where that is allowed.
+
+        Not where it needs a socket that this thread polls: zmq tells only one of two threads that something came.
+        """
+        lane = isinstance(outcome, Computed) and isinstance(outcome.envelope.peer, LanePeer)
+        if lane or isinstance(outcome, Scored | Unscored):
+            with self._lock:
+                self._settle(outcome)
+        else:
+            self._outcomes.append(outcome)
+            self._sockets.waker.wake()
 
     def run(self) -> None:
         """Serve until stopped, then let the engine end and close the sockets."""
@@ -102,13 +110,15 @@ class IoThread(threading.Thread):
             self.failure = failure
             self._mailbox.close()
         finally:
-            self._sockets.close()
+            with self._lock:
+                self._sockets.close()
             self.ready.set()
 
     def _wind_down(self) -> None:
-        self._announce("stopping", {})
-        for envelope in self._mailbox.close():
-            self._refuse(envelope, "stopping", "the server is stopping")
+        with self._lock:
+            self._announce("stopping", {})
+            for envelope in self._mailbox.close():
+                self._refuse(envelope, "stopping", "the server is stopping")
         deadline = time.monotonic() + self._stop_timeout_s
         while not self._engine_ended and (left := deadline - time.monotonic()) > 0:
             self._turn(left)
@@ -117,14 +127,20 @@ class IoThread(threading.Thread):
         """One round: wait for something, then answer what came, what was computed and what is outdated."""
         timeout_s = max(0.0, min(timeout_s, self._look_s - time.monotonic()))
         happened = self._sockets.wait(math.ceil(1000.0 * timeout_s))
-        for outcome in self._engine.outcomes():
-            self._settle(outcome)
-        if time.monotonic() >= self._look_s:
-            self._look()
-        if self._sockets.control in happened:
-            self._receive(self._sockets.control, CONTROL_REQUESTS, "the control socket")
-        if self._sockets.data in happened:
-            self._receive(self._sockets.data, DATA_REQUESTS, "the data socket")
+        with self._lock:
+            while self._outcomes:
+                self._settle(self._outcomes.popleft())
+            if time.monotonic() >= self._look_s:
+                self._look()
+            if self._sockets.control in happened:
+                self._receive(self._sockets.control, CONTROL_REQUESTS, "the control socket")
+            for peer in self._sockets.lanes.ready(happened):
+                self._receive_along(peer)
+            if self._sockets.data in happened:
+                # A client that sends along its lane, and then a frame, means that order: the lanes are emptied first.
+                for peer in self._sockets.lanes.peers():
+                    self._receive_along(peer, SLOTS)
+                self._receive(self._sockets.data, DATA_REQUESTS, "the data socket")
 
     def _look(self) -> None:
         """Find what has outlived its time. Only when something can have: the engine uses the mailbox, too."""
@@ -132,7 +148,7 @@ class IoThread(threading.Thread):
         for envelope in self._mailbox.expire(now):
             waited = 1000.0 * (now - envelope.arrived_s)
             text = f"waited {waited:.0f} ms of a budget of {envelope.request.budget_ms:g} ms"
-            self._reply(self._sockets.data, envelope.sender, Message("expired", envelope.id, {"message": text}))
+            self._reply(envelope.peer, Message("expired", envelope.id, {"message": text}))
         for session, task in self._sessions.forget_idle():
             told = {"outcome": "unknown", "label": None, "source": "server"}
             self._announce("episode.end", {"session": session, "task": task, **told})
@@ -142,25 +158,45 @@ class IoThread(threading.Thread):
     def _receive(self, socket: zmq.Socket[bytes], schemas: Mapping[str, Any], where: str) -> None:
         """Take one message. What else is there waits for the next turn: the engine must not wait for this thread."""
         identity, *frames = multipart.receive(socket)
-        sender, kind = bytes(identity), "refused"
+        self._take(SocketPeer(socket, bytes(identity)), frames, schemas, where)
+
+    def _receive_along(self, peer: LanePeer, most: int = 1) -> None:
+        """Take at most so many messages from a lane."""
+        for _ in range(most):
+            try:
+                packet = peer.receive()
+            except OSError:
+                self._sockets.lanes.drop(peer)
+                return
+            if packet is None:
+                return
+            try:
+                frames = unpacked(packet)
+            except WireError as error:
+                self._counted.received["refused"] += 1
+                self._reply(peer, Message("error", None, {"code": error.code, "message": str(error)}))
+                continue
+            self._take(peer, frames, LANE_REQUESTS, "a lane")
+
+    def _take(self, peer: Peer, frames: list[Frame], schemas: Mapping[str, Any], where: str) -> None:
+        kind = "refused"
         try:
-            message = decode(frames)
+            message = peer.read(frames)
             check(message, schemas, where)
-            reply = self._handlers[message.type](sender, message)
+            reply = self._handlers[message.type](peer, message)
             kind = message.type
         except WireError as error:
             reply = Message("error", error.request_id, {"code": error.code, "message": str(error)})
-        self._received[kind] += 1
+        self._counted.received[kind] += 1
         if reply is not None:
-            self._reply(socket, sender, reply)
+            self._reply(peer, reply)
 
     def _settle(self, outcome: Outcome) -> None:
         match outcome:
             case Computed(envelope, chunk, timing_ms):
-                self._policy_ms.append(timing_ms["policy"])
+                self._counted.policy_ms.append(timing_ms["policy"])
                 scored = self._sessions.take_scored(envelope.request.session)
-                reply = chunk_message(envelope.id, chunk, timing_ms, scored)
-                self._reply(self._sockets.data, envelope.sender, reply)
+                self._reply(envelope.peer, chunk_message(envelope.id, chunk, timing_ms, scored))
             case Refused(envelope, code, text):
                 self._refuse(envelope, code, text)
             case Scored(envelope, scores):
@@ -178,15 +214,13 @@ class IoThread(threading.Thread):
                 self._engine_ended = True
                 self.failure = error
 
-    def _hello(self, sender: bytes, message: Message) -> Message:
+    def _hello(self, peer: Peer, message: Message) -> Message:
         return Message("hello", message.id, {"ready": self.warm, "policy": self._policy, "server": self._identity})
 
-    def _infer(self, sender: bytes, message: Message) -> Message | None:
+    def _infer(self, peer: Peer, message: Message) -> Message | None:
         assert message.id is not None  # decode lets only an error go without
         request = InferRequest.from_message(message)
-        envelope = Envelope(
-            sender, message.id, request, time.monotonic(), self._sessions.touch(request.session).episode
-        )
+        envelope = Envelope(peer, message.id, request, time.monotonic(), self._sessions.touch(request.session).episode)
         if self._mailbox.closed:
             return Message("error", message.id, {"code": "stopping", "message": "the server is stopping"})
         if not self.warm:
@@ -199,16 +233,16 @@ class IoThread(threading.Thread):
             return Message("busy", message.id, {"message": text})
         if older is not None:
             text = f"step {envelope.request.step} of the same session came before step {older.request.step} was started"
-            self._reply(self._sockets.data, older.sender, Message("superseded", older.id, {"message": text}))
+            self._reply(older.peer, Message("superseded", older.id, {"message": text}))
         return None
 
-    def _begin_episode(self, sender: bytes, message: Message) -> Message:
+    def _begin_episode(self, peer: Peer, message: Message) -> Message:
         session, task = message.fields["session"], message.fields["task"]
         self._sessions.begin_episode(session, task)
         self._announce("episode.begin", {"session": session, "task": task, "seed": message.fields.get("seed")})
         return Message("ok", message.id, {"adapter": "base"})
 
-    def _end_episode(self, sender: bytes, message: Message) -> Message:
+    def _end_episode(self, peer: Peer, message: Message) -> Message:
         session, outcome = message.fields["session"], message.fields["outcome"]
         task = self._sessions.end_episode(session, outcome)
         if task is None:
@@ -218,49 +252,48 @@ class IoThread(threading.Thread):
         self._announce("episode.end", {"session": session, "task": task, **told})
         return Message("ok", message.id)
 
-    def _stats(self, sender: bytes, message: Message) -> Message:
+    def _stats(self, peer: Peer, message: Message) -> Message:
         return Message("stats", message.id, {"stats": self.stats()})
 
-    def _shutdown(self, sender: bytes, message: Message) -> Message:
+    def _memory(self, peer: Peer, message: Message) -> Message:
+        assert isinstance(peer, LanePeer)  # the schema of every other peer has no memory
+        peer.map_memory(message.id)
+        return Message("ok", message.id)
+
+    def _shutdown(self, peer: Peer, message: Message) -> Message:
         self._stop_asked.set()
         return Message("ok", message.id)
 
     def stats(self) -> dict[str, Any]:
-        """Requests and replies by type, what waits, episodes by outcome, policy time in ms; plain values.
+        """What was counted, what waits, sessions, lanes with shared memory, episodes by outcome; plain values.
 
-        For this thread, and for others once it is over. `refused` counts messages that broke the protocol.
+        For this thread, and for others once it is over.
         """
-        quantiles = np.percentile(self._policy_ms, (50, 95, 99)).tolist() if self._policy_ms else (None,) * 3
         return {
-            "uptime_s": time.monotonic() - self._started_s,
+            **self._counted.to_dict(),
             "ready": self.warm,
-            "received": dict(self._received),
-            "replies": dict(self._replies),
-            "undeliverable": self._undeliverable,
             "waiting": len(self._mailbox),
             "sessions": len(self._sessions),
+            "lanes": len(self._sockets.lanes),
             "episodes": dict(self._sessions.outcomes),
-            "policy_ms": dict(zip(("p50", "p95", "p99"), quantiles, strict=True)),
         }
 
     def _refuse(self, envelope: Envelope, code: str, text: str) -> None:
         reply = Message("error", envelope.id, {"code": code, "message": text[:MAX_TEXT]})
-        self._reply(self._sockets.data, envelope.sender, reply)
+        self._reply(envelope.peer, reply)
 
-    def _reply(self, socket: zmq.Socket[bytes], sender: bytes, reply: Message) -> None:
+    def _reply(self, peer: Peer, reply: Message) -> None:
         try:
-            frames = encode(reply)
-        except WireError as error:  # the policy's own words or numbers do not fit the wire
-            logger.exception("reply %s to request %s cannot be sent", reply.type, reply.id)
-            reply = Message("error", reply.id, {"code": "internal", "message": f"reply cannot be sent: {error}"})
-            frames = encode(reply)
-        self._replies[reply.type] += 1
-        try:
-            multipart.send(socket, [sender, *frames])
-        except zmq.ZMQError as error:
-            # The peer is gone or does not read; the server owes it nothing more.
-            self._undeliverable += 1
-            logger.warning("reply %s to request %s could not be delivered: %s", reply.type, reply.id, error)
+            try:
+                peer.send(encode(reply))
+            except WireError as error:  # the policy's own words or numbers do not fit the wire
+                logger.exception("reply %s to request %s cannot be sent", reply.type, reply.id)
+                reply = Message("error", reply.id, {"code": "internal", "message": f"reply cannot be sent: {error}"})
+                peer.send(encode(reply))
+        except Undeliverable as error:
+            self._counted.undeliverable += 1
+            logger.warning("reply %s to request %s could not be delivered: %s", reply.type, reply.id, str(error))
+        self._counted.replies[reply.type] += 1
 
     def _announce(self, kind: str, fields: dict[str, Any]) -> None:
         self._events += 1

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from flexor.runtime.serving.messages import InferRequest
+from flexor.runtime.serving.peers import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,14 @@ class Envelope:
     """A request and where its reply goes.
 
     Attributes:
-        sender: routing identity of the peer.
+        peer: who sent it.
         id: the request id to repeat.
         request: what is asked.
         arrived_s: monotonic clock at arrival.
         episode: count of the session's episodes at arrival, so that a score cannot reach the next one.
     """
 
-    sender: bytes
+    peer: Peer
     id: int
     request: InferRequest
     arrived_s: float

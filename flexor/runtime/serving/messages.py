@@ -52,12 +52,17 @@ class InferRequest:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of this request by their name on the wire."""
         # Small ones first: a small frame behind a large one is a write of its own.
-        arrays: dict[str, NDArray[Any]] = {"state": self.observation.state}
-        if self.action_prefix is not None:
-            arrays["action_prefix"] = self.action_prefix
-        for name, image in self.observation.images.items():
-            arrays[IMAGE_PREFIX + name] = image
-        return arrays
+        return {**self.small_arrays(), **self.images()}
+
+    def small_arrays(self) -> dict[str, NDArray[Any]]:
+        """All but the images."""
+        if self.action_prefix is None:
+            return {"state": self.observation.state}
+        return {"state": self.observation.state, "action_prefix": self.action_prefix}
+
+    def images(self) -> dict[str, NDArray[np.uint8]]:
+        """The images by their name on the wire."""
+        return {IMAGE_PREFIX + name: image for name, image in self.observation.images.items()}
 
     @classmethod
     def from_message(cls, message: Message) -> InferRequest:

@@ -108,6 +108,8 @@ DATA_REQUESTS: Mapping[str, Schema] = {
     ),
 }
 
+LANE_REQUESTS: Mapping[str, Schema] = {"infer": DATA_REQUESTS["infer"], "memory": Schema()}
+
 CONTROL_REQUESTS: Mapping[str, Schema] = {"stats": Schema(), "shutdown": Schema()}
 
 REPLIES: Mapping[str, Schema] = {

@@ -1,4 +1,4 @@
-"""PolicyServer: one policy behind three sockets, one thread for the sockets and one for the engine."""
+"""PolicyServer: one policy behind its sockets, one thread for the sockets and one for the engine."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class PolicyServer:
         described = self._policy.describe()
         sockets = ServerSockets(self.addresses)
         mailbox = Mailbox(self.settings.max_waiting)
-        self._engine = EngineThread(self._policy, mailbox, self.settings.entropy == "slack", sockets.waker.wake)
         identity = {"id": secrets.token_hex(8), "pid": os.getpid(), "version": __version__}
         sessions = Sessions(self.settings.max_sessions, self.settings.idle_limit_s)
-        self._io = IoThread(sockets, self._engine, mailbox, sessions, described, identity, self.settings.stop_timeout_s)
+        self._io = IoThread(sockets, mailbox, sessions, described, identity, self.settings.stop_timeout_s)
+        self._engine = EngineThread(self._policy, mailbox, self.settings.entropy == "slack", self._io.post)
         self._engine.start()
         self._io.start()
 

@@ -1,4 +1,4 @@
-"""ServerSockets: the three sockets of a server, its ipc files, and what wakes its I/O thread."""
+"""ServerSockets: the sockets of a server, their files, and what wakes its I/O thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import zmq
 
 from flexor.runtime.serving.address import AddressError, Addresses, Claim
+from flexor.runtime.serving.lane_door import LaneDoor
 from flexor.runtime.serving.waker import Waker
 from flexor.runtime.serving.wire import MAX_TOTAL_BYTES
 
@@ -25,6 +26,7 @@ class ServerSockets:
     Attributes:
         data, control: ROUTER; replies to a peer that is gone or full raise instead of vanishing.
         events: PUB.
+        lanes: the door for clients that share memory, and who came through it.
         waker: ends a wait(), from any thread.
     """
 
@@ -41,17 +43,20 @@ class ServerSockets:
             self.control = self._bound(zmq.ROUTER, addresses.control, private=True)
             self.events = self._bound(zmq.PUB, addresses.events)
             self.data = self._bound(zmq.ROUTER, addresses.data)
+            self._poller = zmq.Poller()
+            self.lanes = LaneDoor(addresses.lane, self._poller)
         except BaseException:
             self._context.destroy(linger=0)
             self._claim.release()
             raise
         self.waker = Waker()
-        self._poller = zmq.Poller()
         for source in (self.waker.fileno(), self.control, self.data):
             self._poller.register(source, zmq.POLLIN)
 
     def wait(self, timeout_ms: int) -> Collection[object]:
-        """Which of data and control have a message; waits at most `timeout_ms` for one, or for a wake-up."""
+        """What of data, control and the handles of `lanes` has a message; waits at most `timeout_ms` for one, or for a
+        wake-up.
+        """
         happened = dict(self._poller.poll(timeout_ms))
         if self.waker.fileno() in happened:
             self.waker.clear()
@@ -59,6 +64,7 @@ class ServerSockets:
 
     def close(self) -> None:
         """Send what is still owed for at most LINGER_MS, then leave no file behind."""
+        self.lanes.close()
         self._context.destroy(LINGER_MS)
         self.waker.close()
         self._claim.release()

@@ -7,7 +7,7 @@ of each type mean is not known here (flexor.runtime.serving.schema knows), nor a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "int64": np.dtype("<i8"),
 }
 _RESERVED = ("v", "type", "id", "arrays")
-_ENTRY = {"name", "dtype", "shape"}
+ENTRY = frozenset({"name", "dtype", "shape"})
 _TEXT = {str}
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}  # the name that numpy makes itself costs microseconds
 
@@ -42,8 +42,8 @@ class WireError(FlexorError):
     """A message that breaks the protocol.
 
     Attributes:
-        code: what a program branches on: bad_message, bad_version, too_large, bad_array, and from the schema
-            unknown_type, unknown_key, missing_key, bad_value.
+        code: what a program branches on: bad_message, bad_version, too_large, bad_array, bad_memory, and from
+            the schema unknown_type, unknown_key, missing_key, bad_value.
         request_id: the id of the message where it could still be read, so that its sender gets an answer with it.
     """
 
@@ -166,26 +166,46 @@ def _arrays(table: object, frames: Sequence[Frame], request_id: int | None) -> d
         raise WireError("bad_array", f"'arrays' lists {listed} but {len(frames)} frames follow", request_id)
     arrays: dict[str, NDArray[Any]] = {}
     for entry, frame in zip(table, frames, strict=True):
-        if not isinstance(entry, dict) or entry.keys() != _ENTRY:
-            raise WireError("bad_array", f"array entry {short(entry)}; expected name, dtype, shape", request_id)
-        name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS or name in arrays:
-            raise WireError("bad_array", f"array name {short(name)}; expected a new, short word", request_id)
-        if not isinstance(dtype, str) or dtype not in DTYPES:
-            raise WireError("bad_array", f"{name!r} has dtype {short(dtype)}; expected {_names(DTYPES)}", request_id)
-        expected = DTYPES[dtype].itemsize * _count(shape)
-        if not expected:
-            raise WireError("bad_array", f"{name!r} has shape {short(shape)}; expected positive integers", request_id)
+        expected = array_bytes(entry, arrays, request_id, ENTRY)
         if expected != len(frame):
             raise WireError(
                 "bad_array",
-                f"{name!r} as {dtype} {shape} takes {expected} bytes; its frame has {len(frame)}",
+                f"{entry['name']!r} as {entry['dtype']} {entry['shape']} takes {expected} bytes; its frame has"
+                f" {len(frame)}",
                 request_id,
             )
-        array = np.ndarray(shape, DTYPES[dtype], frame)
-        array.setflags(write=False)
-        arrays[name] = array
+        arrays[entry["name"]] = array_in(entry, frame)
     return arrays
+
+
+def array_bytes(entry: Any, others: Container[str], request_id: int | None, keys: Set[str]) -> int:
+    """How many bytes the array takes that `entry` of a table describes.
+
+    Args:
+        entry: a map of exactly these `keys`, name, dtype and shape among them.
+        others: names that are taken.
+
+    Raises:
+        WireError: bad_array.
+    """
+    if not isinstance(entry, dict) or entry.keys() != keys:
+        raise WireError("bad_array", f"array entry {short(entry)}; expected {_names(sorted(keys))}", request_id)
+    name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS or name in others:
+        raise WireError("bad_array", f"array name {short(name)}; expected a new, short word", request_id)
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise WireError("bad_array", f"{name!r} has dtype {short(dtype)}; expected {_names(DTYPES)}", request_id)
+    expected = DTYPES[dtype].itemsize * _count(shape)
+    if not expected:
+        raise WireError("bad_array", f"{name!r} has shape {short(shape)}; expected positive integers", request_id)
+    return expected
+
+
+def array_in(entry: Mapping[str, Any], frame: Frame) -> NDArray[Any]:
+    """The array that a checked `entry` describes: a read-only view of `frame`, which has its bytes."""
+    array: NDArray[Any] = np.ndarray(entry["shape"], DTYPES[entry["dtype"]], frame)
+    array.setflags(write=False)
+    return array
 
 
 def _count(shape: object) -> int:
@@ -200,7 +220,7 @@ def _count(shape: object) -> int:
     return count
 
 
-def _names(table: Mapping[str, object]) -> str:
+def _names(table: Iterable[str]) -> str:
     return ", ".join(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -11,13 +12,15 @@ from fake_policy import observation
 
 from flexor.runtime.serving.mailbox import Envelope, Mailbox, MailboxFull
 from flexor.runtime.serving.messages import InferRequest
+from flexor.runtime.serving.peers import LanePeer
 
 SEEN = observation()
+PEER = LanePeer(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0])
 
 
 def envelope(number: int, session: str, budget_ms: float = 60_000.0) -> Envelope:
     request = InferRequest(session, number, budget_ms, 0, None, SEEN, None)
-    return Envelope(b"peer", number, request, time.monotonic(), 0)
+    return Envelope(PEER, number, request, time.monotonic(), 0)
 
 
 def test_a_newer_envelope_gives_back_the_older_one_of_its_session() -> None:

@@ -74,7 +74,7 @@ def test_a_served_bundle_answers_until_a_signal_and_leaves_no_file(
     assert server.returncode == code
     assert [file.name for file in folder.iterdir()] == ["report"]
     told: dict[str, Any] = json.loads(report.read_text())
-    assert told["replies"] == {"hello": 1, "chunk": 2, "error": 3}
+    assert told["replies"] == {"hello": 1, "ok": 1, "chunk": 2, "error": 3}  # ok: it took the memory
     assert told["bundle"] == micro_bundle.id
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
+import socket
+import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,30 +16,55 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wire_messages import MESSAGES, frames_of, mutate
+from wire_messages import MESSAGES, SHARED_BYTES, frames_of, mutate, sharing_infers
 
 from flexor.runtime.serving import wire
 from flexor.runtime.serving.messages import InferRequest, chunk_from
-from flexor.runtime.serving.schema import CONTROL_REQUESTS, DATA_REQUESTS, REPLIES, check
+from flexor.runtime.serving.packets import packed, send_packet, unpacked
+from flexor.runtime.serving.peers import LanePeer
+from flexor.runtime.serving.schema import CONTROL_REQUESTS, DATA_REQUESTS, LANE_REQUESTS, REPLIES, check
+from flexor.runtime.serving.shared_images import SLOTS, SharedImages
 from flexor.runtime.serving.wire import Message, WireError, decode, encode
 
 ALWAYS, NIGHTLY, SHARDS = 2_000, 100_000, 10
 HUGE = bytearray(wire.MAX_TOTAL_BYTES + 1)  # shared: making it anew would take longer than the test
 KIB, MIB = 1024, 1024 * 1024
-CODES = {"bad_message", "bad_version", "too_large", "bad_array"} | {
+CODES = {"bad_message", "bad_version", "too_large", "bad_array", "bad_memory"} | {
     *("unknown_type", "unknown_key", "missing_key", "bad_value")
 }
 SOCKETS = {"data": DATA_REQUESTS, "control": CONTROL_REQUESTS, "client": REPLIES}
+SOCKETS |= {"lane": LANE_REQUESTS, "lane without memory": LANE_REQUESTS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lanes() -> Iterator[None]:
+    """Two peers as a server has them: one has sent its memory, and one has not."""
+    for name in ("lane", "lane without memory"):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        memory, LANES[name] = SharedImages(SHARED_BYTES // SLOTS), LanePeer(ours)
+        if name == "lane":
+            send_packet(theirs, b"memory", memory.fd)
+            assert LANES[name].receive() == b"memory"
+            LANES[name].map_memory(0)
+        memory.close()
+        theirs.close()
+    yield
+    for lane in LANES.values():
+        lane.close()
+    LANES.clear()
+
+
+LANES: dict[str, LanePeer] = {}
 
 
 def fuzz(cases: int) -> Callable[..., Any]:
     return settings(max_examples=cases, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 
 
-def read(frames: list[memoryview], socket: str) -> object:
+def read(frames: list[memoryview], where: str) -> object:
     """What a server's socket or a client makes of `frames`."""
-    message = decode(frames)
-    check(message, SOCKETS[socket], "this socket")
+    message = LANES[where].read(frames) if where in LANES else decode(frames)
+    check(message, SOCKETS[where], "this socket")
     if message.type == "infer":
         return InferRequest.from_message(message)
     return chunk_from(message) if message.type == "chunk" else message
@@ -53,19 +80,19 @@ def without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def refusal(frames: list[bytearray], socket: str) -> WireError | None:
+def refusal(frames: list[bytearray], where: str) -> WireError | None:
     """How `frames` were refused, without its traceback, as a server keeps nothing of it; None when they were read."""
     try:
-        read([memoryview(frame) for frame in frames], socket)
+        read([memoryview(frame) for frame in frames], where)
     except WireError as error:
         return WireError(error.code, str(error), error.request_id)
     return None
 
 
-def hold_true(frames: list[bytearray], socket: str) -> None:
+def hold_true(frames: list[bytearray], where: str) -> None:
     """The claims about one message, whatever it is."""
     with without_gc():
-        refused = refusal(frames, socket)
+        refused = refusal(frames, where)
         if refused is None:
             return
         for frame in frames:  # one that is still looked at cannot change its size: that would be a BufferError
@@ -78,19 +105,40 @@ def hold_true(frames: list[bytearray], socket: str) -> None:
     assert told.fields["message"]
 
 
+def _packet_like(row: list[int], rest: bytes) -> bytes:
+    """A row of lengths, and then something."""
+    return struct.pack(f"<{len(row) + 1}I", len(row), *row) + rest
+
+
 @st.composite
 def arrivals(draw: st.DrawFn) -> tuple[list[bytearray], str]:
     """Frames as they may arrive, and the socket: mostly a valid message to which up to four things happened."""
     rng = random.Random(draw(st.integers(0, 2**64 - 1)))
+    kind = draw(st.sampled_from(["data"] * 4 + ["client"] * 2 + ["control"] + ["lane"] * 4 + ["lane without memory"]))
     if draw(st.integers(0, 9)) == 0:
         frames = [bytearray(rng.randbytes(rng.randint(0, 400))) for _ in range(rng.randint(0, 20))]
     else:
-        frames = [bytearray(frame) for frame in frames_of(draw(MESSAGES))]
+        sharing = kind.startswith("lane") and rng.random() < 0.8
+        frames = [bytearray(frame) for frame in frames_of(draw(sharing_infers() if sharing else MESSAGES))]
         for _ in range(draw(st.integers(0, 4))):
             mutate(frames, rng)
         if frames and rng.random() < 0.02:
             frames[rng.randrange(len(frames))] = HUGE
-    return frames, draw(st.sampled_from(["data", "data", "data", "client", "client", "control"]))
+    return frames, kind
+
+
+@fuzz(ALWAYS)
+@given(
+    st.binary(max_size=200)
+    | st.builds(_packet_like, st.lists(st.integers(0, 40), max_size=20), st.binary(max_size=200))
+)
+def test_a_packet_is_frames_or_a_wire_error(packet: bytes) -> None:
+    try:
+        frames = unpacked(memoryview(packet))
+    except WireError as error:
+        assert error.code in {"bad_message", "too_large"}
+    else:
+        assert packed(frames) == packet
 
 
 @fuzz(ALWAYS)

@@ -22,6 +22,7 @@ from flexor.errors import FlexorError
 from flexor.runtime.observation import ActionChunk, Observation
 from flexor.runtime.timing.reply_timer import synthetic_observations
 from flexor.runtime.timing.wires import blob_wire
+from flexor.runtime.timing.wires.own_wire import OFFERS
 from flexor.runtime.timing.wires.packed_arrays import pack, unpack
 from flexor.runtime.timing.wires.rounds import UNTIMED, time_wires
 from flexor.runtime.timing.wires.silent_policy import SilentPolicy
@@ -128,6 +129,19 @@ def test_rounds_time_every_wire_as_often_and_leave_the_first_requests_of_a_round
     assert UNTIMED > 0
 
 
+def test_shared_memory_is_timed_and_never_frames_in_its_place(tmp_path: Path) -> None:
+    with WIRES["shm"].serve(FakePolicy(), str(tmp_path)) as address:
+        (tmp_path / "flexor.lane.sock").unlink()
+        client = WIRES["shm"].connect(address)
+        try:
+            for step in range(OFFERS):
+                client.infer(OBSERVATIONS[0], step)
+            with pytest.raises(FlexorError, match="did not take the memory"):
+                client.infer(OBSERVATIONS[0], OFFERS)
+        finally:
+            client.close()
+
+
 def test_the_silent_policy_is_silent() -> None:
     chunk = SilentPolicy().infer(OBSERVATIONS[0], 7)
     assert (chunk.actions.shape, chunk.actions.dtype, chunk.provenance.noise_seed) == ((10, 7), np.float32, 7)
@@ -161,7 +175,7 @@ def test_bench_wire_writes_its_keys_and_prints_its_table(tmp_path: Path) -> None
     )
     assert done.exit_code == 0, done.output
     result = json.loads(file.read_text())
-    for name in ("multipart", "blob", "peer"):
+    for name in ("multipart", "shm", "blob", "peer"):
         assert 0 < result[f"{name}_p50_us"] <= result[f"{name}_p95_us"] <= result[f"{name}_p99_us"]
         assert result[f"{name}_n"] == 4
         assert WIRES[name].title in done.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flexor.errors import FlexorError
 from flexor.runtime.observation import ActionChunk, Observation
 from flexor.runtime.serving.client import PolicyClient
 from flexor.runtime.serving.engine_thread import ServedPolicy
@@ -13,6 +14,7 @@ from flexor.runtime.serving.server_settings import ServerSettings
 
 READY_S = 30.0
 REPLY_S = 10.0
+OFFERS = 2  # requests that go as frames while the memory is offered
 
 
 @contextmanager
@@ -25,14 +27,15 @@ def serve(policy: ServedPolicy, folder: str) -> Iterator[str]:
 
 
 class OwnClient:
-    """One session of a PolicyClient.
+    """One session of a PolicyClient whose images travel as frames, or in shared memory and never as frames.
 
     Raises:
         ServerTimeout: nobody answers at `address`.
     """
 
-    def __init__(self, address: str) -> None:
-        self._client = PolicyClient(address, REPLY_S)
+    def __init__(self, address: str, share_memory: bool = False) -> None:
+        self._client = PolicyClient(address, REPLY_S, share_memory=share_memory)
+        self._share_memory, self._asked = share_memory, 0
         try:
             self._client.wait_ready(READY_S)
         except BaseException:
@@ -44,7 +47,11 @@ class OwnClient:
 
         Raises:
             ServerTimeout, ServerRefused: there is none.
+            FlexorError: the server did not take the memory.
         """
+        self._asked += 1
+        if self._share_memory and not self._client.shares_memory and self._asked > OFFERS:
+            raise FlexorError("the server did not take the memory; the log says why")
         return self._client.infer(observation, step, noise_seed=step)
 
     def close(self) -> None:

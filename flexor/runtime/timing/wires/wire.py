@@ -41,6 +41,7 @@ class Wire:
 
 WIRES: Mapping[str, Wire] = {
     "multipart": Wire("flexor: multipart, ipc", own_wire.serve, own_wire.OwnClient),
+    "shm": Wire("flexor: images in shared memory", own_wire.serve, lambda at: own_wire.OwnClient(at, True)),
     "blob": Wire("one msgpack blob, REQ/REP, ipc", blob_wire.serve, blob_wire.BlobClient),
     "peer": Wire("openpi: websocket, msgpack, TCP", openpi_wire.serve, openpi_wire.OpenpiClient),
 }
