@@ -50,8 +50,8 @@ def write_alarm_plot(traces: Sequence[ScoreTrace], study: Mapping[str, Any], sco
         name = TIMER if row["score"] == TIMER else f"{row['score']}, {row['detector']}"
         right.step(study["curve_s"], row["detected"], where="post", label=name, **style)
     right.set(xlabel="seconds since the episode began", ylim=(0, 1.02), title="failures with an alarm by then")
-    right.text(0.02, 0.94, f"false alarms {study['alpha']:.0%} of successes", transform=right.transAxes, fontsize=8)
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.text(0.02, 0.95, f"false alarms {study['alpha']:.0%} of successes", transform=right.transAxes, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.94))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=110)
