@@ -120,10 +120,25 @@ def _examine(bundles: Mapping[str, Bundle | FlexorError]) -> Iterator[Check]:
         yield _probe(
             "rendering", _RENDER_PROBE, f"a camera frame could not be rendered; try {apt_line(['libGL.so.1'])}"
         )
+    yield from _libero()
     driver = gpu_name()
     if package_version("torch") is not None:
         way_out = f"the driver knows {driver}: install a CUDA build of torch" if driver else ""
         yield _probe("cuda", _CUDA_PROBE, way_out, needed=False)
+
+
+def _libero() -> Iterator[Check]:
+    """What the LIBERO suites need besides: nothing else needs it."""
+    from flexor.sim.libero.assets import glance
+    from flexor.sim.libero.packages import missing_packages
+
+    missing = missing_packages()
+    found = f"no {', '.join(missing)}" if missing else f"hf-libero {package_version('hf-libero')}"
+    yield Check("libero", not missing, found, needed=False, way_out="for the LIBERO suites type: make libero")
+    try:
+        yield Check("libero assets", True, glance(), needed=False)
+    except FlexorError as error:
+        yield Check("libero assets", False, "none that can be used", needed=False, way_out=str(error))
 
 
 def _packages() -> Iterator[Check]:

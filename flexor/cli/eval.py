@@ -11,14 +11,32 @@ import typer
 from flexor.cli.report import JsonFile
 from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 
+EPISODES = 40
+KEEP = Path("runs", "eval")
+
 
 def eval_(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
-    sim: Annotated[str, typer.Option(help="Simulator: tabletop.")] = "tabletop",
-    tasks: Annotated[str | None, typer.Option(help="Task names, comma-separated; by default all of them.")] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes in all; the tasks take turns.")] = 40,
+    sim: Annotated[
+        str, typer.Option(help="Simulator: tabletop, libero_spatial, _object, _goal, _10, _long (the same) or _90.")
+    ] = "tabletop",
+    tasks: Annotated[
+        str | None, typer.Option(help="Task names (LIBERO: or numbers), comma-separated; by default all of them.")
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Episodes in all, tasks in turn; tabletop: {EPISODES}. LIBERO: placements by seed."),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Episodes a task. LIBERO: its official initial states; by default the protocol's."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; 5000 to 9999 are for this.")] = 5000,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
+    protocol: Annotated[str | None, typer.Option(help="LIBERO: whose evaluation, openpi (default) or lerobot.")] = None,
+    render: Annotated[
+        str | None, typer.Option(help="LIBERO: official or fast frames; by default as the bundle was trained.")
+    ] = None,
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
@@ -35,79 +53,90 @@ def eval_(
         bool, typer.Option("--dry-run", help="Play nothing; tell what the shift comes to in each episode.")
     ] = False,
     log: Annotated[Path | None, typer.Option(help="Record the episodes in this folder.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help=f"Keep what was played here, and go on from it; LIBERO: {KEEP}, tabletop: nowhere."
+        ),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was kept of this evaluation.")] = False,
     json: JsonFile = None,
 ) -> None:
     """Measure the success of a bundle in simulation.
 
     The simulation waits for the policy and every random number follows from the seed: the same command gives the
-    same result.
+    same result. On LIBERO an evaluation that was stopped goes on where it was when the command is given again.
 
     Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
+
+    Example: flexor eval BUNDLE --sim libero_spatial --trials 50 --workers 2
     """
+    from flexor.cli.eval_view import libero_terms, print_evaluation
     from flexor.cli.progress import Progress
-    from flexor.cli.report import console, table, write_json
+    from flexor.cli.report import write_json
     from flexor.cli.shift_view import preview, print_preview
     from flexor.flywheel.evaluate import evaluate, open_simulation
-    from flexor.flywheel.lockstep import Delay
+    from flexor.flywheel.lockstep import Delay, Manner
     from flexor.runtime.inference.calibration import Calibration
-    from flexor.sim.robots import sim_robot
+    from flexor.sim.libero.protocol import OFFICIAL_STARTS
+    from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
     from flexor.sim.shift import Shift
+    from flexor.sim.tasks import TASKS
 
     if splice not in ("replan", "prefix"):
         raise typer.BadParameter(f"{splice!r} is neither replan nor prefix", param_hint="--splice")
+    if episodes is not None and trials is not None:
+        raise typer.BadParameter("is the number in all, --trials that of each task: give one", param_hint="--episodes")
     late = Delay(delay, splice)
     used = None if calibration is None else Calibration.load(calibration)
-    robot = sim_robot(sim)
+    robot = sim_robot(sim, (*EMBEDDED, *LIBERO))
     workplace = Shift.parse(shift, shift_axes)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
+    libero, manner = None, Manner()
+    if sim in LIBERO:
+        terms = libero_terms(sim, bundle, chosen, protocol, render, sampled=episodes is not None)
+        robot, chosen, libero, manner = f"sim:{terms.suite}", terms.tasks, terms.settings, terms.manner
+        trials = None if episodes is not None else trials or terms.trials
+        if trials is not None and trials > OFFICIAL_STARTS:
+            raise typer.BadParameter(f"{trials} is more than LIBERO's {OFFICIAL_STARTS} states", param_hint="--trials")
+        keep = keep or KEEP
+    elif protocol is not None or render is not None:
+        raise typer.BadParameter(f"is for LIBERO's suites, not for {sim}", param_hint="--protocol, --render")
+    total = trials or episodes or EPISODES
     if dry_run:
-        if counterfactual:
-            raise typer.BadParameter("cannot be told together with --counterfactual", param_hint="--dry-run")
-        coming = preview(workplace, chosen, episodes, seed, skip)
+        if counterfactual or libero is not None:
+            raise typer.BadParameter("is for tabletop, without --counterfactual", param_hint="--dry-run")
+        coming = preview(workplace, chosen, total, seed, skip)
         print_preview(workplace, coming)
         write_json(json, {"shift": workplace.to_dict(), "seed": seed, "sim": sim, "rows": coming})
         return
+    planned = total - skip if trials is None else trials * len(chosen or TASKS)
     played: list[bool] = []
     with Progress() as progress:
 
         def on_episode(row: dict[str, Any]) -> None:
             played.append(row["success"])
-            progress.update(
-                f"evaluating {bundle}", len(played), episodes - skip, f"{sum(played)} of {len(played)} succeeded"
-            )
+            progress.update(f"evaluating {bundle}", len(played), planned, f"{sum(played)} of {len(played)} succeeded")
 
         result = evaluate(
             bundle,
             robot,
             chosen,
-            episodes,
+            total,
             seed,
             workers,
             log,
+            each=trials is not None,
             entropy=entropy,
             delay=late,
+            manner=manner,
             counterfactual=counterfactual,
             calibration=used,
             skip=skip,
+            keep=keep,
+            fresh=fresh,
             watch=on_episode,
-            make_robot=functools.partial(open_simulation, shift=workplace),
+            make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
         )
-    rows = [(row["task"], *_cells(row)) for row in result["tasks"]] + [("all", *_cells(result))]
-    table(f"{bundle} in {sim}, shift {shift}", ("task", "success", "rate", "95 %", "entropy, bits"), rows)
-    if result["failure_labels"]:
-        failures = ", ".join(f"{label} {count}" for label, count in result["failure_labels"].items())
-        console.print(f"failures by label: {failures}")
-    if counterfactual:
-        original = result["original"]
-        low, high = original["ci95"]
-        console.print(
-            f"the original task, not asked for, was solved in {original['successes']} of {original['episodes']}"
-            f" episodes ({low:.3f}-{high:.3f})"
-        )
+    print_evaluation(result)
     write_json(json, result)
-
-
-def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    low, high = row["ci95"]
-    interval = "" if low is None else f"{low:.3f}-{high:.3f}"
-    return f"{row['successes']} of {row['episodes']}", row["success_rate"], interval, row["entropy_bits_mean"]

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from flexor import __version__
 from flexor.errors import FlexorError
-from flexor.flywheel.counterfactual import JudgingRobot, Witness, counterfactual_jobs, original_summary
-from flexor.flywheel.lockstep import Delay, Lockstep
+from flexor.flywheel.counterfactual import counterfactual_jobs, original_summary
+from flexor.flywheel.evaluation_worker import Setup, make_player
+from flexor.flywheel.lockstep import Delay, Manner
+from flexor.flywheel.row_file import Row, RowFile, row_key
 from flexor.runtime.driving.score_monitor import calibration_id
-from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.metrics import wilson
 from flexor.runtime.robot import Robot, RobotSpec
 from flexor.runtime.serving.engine_thread import ServedPolicy
-from flexor.runtime.worker_pool import Job, Result, WorkerPool
+from flexor.runtime.worker_pool import Job, WorkerDied, WorkerPool
+from flexor.sim.libero.protocol import LiberoSettings
 from flexor.sim.shift import NONE, Shift
 
 EPISODE_TIMEOUT_S = 900.0
+MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 
 def open_policy(bundle: str) -> ServedPolicy:
@@ -35,11 +43,11 @@ def open_policy(bundle: str) -> ServedPolicy:
     return Policy(opened, open_engine(opened, engine="torch", precision="fp32", threads=1))
 
 
-def open_simulation(sim: str, shift: Shift = NONE) -> Robot:
+def open_simulation(sim: str, shift: Shift = NONE, libero: LiberoSettings | None = None) -> Robot:
     """The simulated robot behind "sim:NAME", in the workplace of a shift; functools.partial gives it one."""
     from flexor.sim.robots import open_robot
 
-    return open_robot(sim, shift=shift)
+    return open_robot(sim, shift=shift, libero=libero)
 
 
 def evaluate(
@@ -51,12 +59,16 @@ def evaluate(
     workers: int,
     log_dir: Path | None = None,
     *,
+    each: bool = False,
     entropy: bool = True,
     delay: Delay | None = None,
+    manner: Manner | None = None,
     counterfactual: bool = False,
     calibration: Calibration | None = None,
     skip: int = 0,
-    watch: Callable[[dict[str, Any]], None] = lambda row: None,
+    keep: Path | None = None,
+    fresh: bool = False,
+    watch: Callable[[Row], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
     make_policy: Callable[[str], ServedPolicy] = open_policy,
 ) -> dict[str, Any]:
@@ -68,57 +80,60 @@ def evaluate(
         tasks: names; none at all means every task of the simulation.
         workers: processes; the result does not depend on how many.
         log_dir: where the episodes are recorded; None records none.
+        each: `episodes` are those of each task: its trial k has the seed `seed` + k.
         entropy: whether chunks are scored (8 more samples each).
         delay: chunks come so many steps late, as they do in real time; none when None.
+        manner: what a protocol says of replanning and limits; as the policy and the daemon have it when None.
         counterfactual: each episode shows the scene of its task and asks for another that is possible in it
             (flexor.flywheel.counterfactual); success and rows are of the spoken task, "original" of the other one.
         calibration: of the scores, "lockstep" as these; None leaves them raw.
         skip: the first of the episodes are left out: what is played is a part of the whole, each episode as there.
-        watch: told every finished episode's row, as it finishes.
+        keep: folder in which finished episodes are kept, in a file of their conditions; those that are in it already
+            are not played again. None keeps none.
+        fresh: forget what was kept.
+        watch: told every finished episode's row, as it finishes, and first those that were kept.
         make_robot, make_policy: importable functions, called in each worker with `sim` and `bundle`.
 
     Returns:
         success_rate, episodes, successes, ci95 (Wilson), entropy_bits_mean, failure_labels (failures by leading label,
-        docs/failures.md), seed, bundle, bundle_hash, sim, tasks (a row a task), rows (a row an episode), and the
-        conditions that the robot names (flexor.runtime.robot.RobotSpec), such as "shift".
+        docs/failures.md), faults (failures by a simulator that broke down), worker_deaths (what was played again),
+        seed, bundle, bundle_hash, sim, tasks (a row a task), rows (a row an episode), rows_file (where they are kept),
+        and the conditions that the robot names (flexor.runtime.robot.RobotSpec), such as "shift".
 
     Raises:
-        FlexorError: no episodes, an unknown task, a bundle that does not fit, a worker that died.
+        FlexorError: no episodes, an unknown task, a bundle that does not fit, workers that keep dying.
     """
     if episodes < 1:
         raise FlexorError(f"{episodes} episodes; expected at least one")
+    if each and (skip or counterfactual):
+        raise FlexorError("episodes of each task cannot be skipped, or be counterfactual; give their number in all")
     if not 0 <= skip < episodes:
         raise FlexorError(f"skip is {skip}; expected 0 to {episodes - 1}, so that of {episodes} episodes one is left")
     tasks, spec = _known_tasks(sim, tasks, make_robot)
     if calibration is not None:
         calibration.check_tasks(tasks)
-    jobs: list[Job] = [
-        {"episode": index, "task": tasks[index % len(tasks)], "seed": seed + index} for index in range(episodes)
-    ]
     if counterfactual:
         jobs = counterfactual_jobs(tasks, spec.alternatives, episodes, seed)
-    jobs = jobs[skip:]
-    rows = []
-    delay = delay or Delay()
-    args = (
-        bundle,
-        sim,
-        None if log_dir is None else str(log_dir),
-        entropy,
-        delay,
-        counterfactual,
-        calibration,
-        make_robot,
-        make_policy,
-    )
-    with WorkerPool(_player, args, min(workers, len(jobs)), EPISODE_TIMEOUT_S) as pool:
-        for row in pool.results(jobs):
-            rows.append(row)
-            watch(row)
-    rows.sort(key=lambda row: row["episode"])
-    hashes = {row.pop("bundle_hash") for row in rows}
-    if len(hashes) > 1:
-        raise FlexorError(f"{bundle} changed while it was evaluated: its hashes were {', '.join(sorted(hashes))}")
+    else:
+        jobs = _jobs(tasks, episodes, seed, each)
+    logs = None if log_dir is None else str(log_dir)
+    delay, manner = delay or Delay(), manner or Manner()
+    setup = Setup(bundle, sim, make_robot, make_policy, logs, entropy, delay, counterfactual, calibration, manner)
+    conditions = {
+        "sim": sim,
+        "delay": asdict(delay),
+        "replan": manner.replan,
+        "calibration": calibration_id(calibration),
+        **spec.conditions,
+    }
+    with ExitStack() as stack:
+        kept: RowFile | None = None
+        if keep is not None:
+            playing = make_policy(bundle).describe()["hash"]
+            extent = {"entropy": entropy, "counterfactual": counterfactual, "flexor": __version__}
+            kept = _rows_kept(keep, bundle, {"bundle_hash": playing, **extent, **conditions}, fresh)
+            stack.enter_context(kept)
+        rows, bundle_hash, deaths = _play(jobs[skip:], setup, workers, kept, watch)
     by_task = [
         {"task": task, **_summary([row for row in rows if row["task"] == task])} for task in dict.fromkeys(tasks)
     ]
@@ -126,15 +141,62 @@ def evaluate(
         **_summary(rows),
         "seed": seed,
         "bundle": bundle,
-        "bundle_hash": hashes.pop(),
-        "sim": sim,
-        "delay": asdict(delay),
-        "calibration": calibration_id(calibration),
-        **spec.conditions,
+        "bundle_hash": bundle_hash,
+        **conditions,
         "tasks": by_task,
         **({"original": original_summary(rows)} if counterfactual else {}),
+        "faults": sum(row["fault"] is not None for row in rows),
+        "worker_deaths": deaths,
         "rows": rows,
+        "rows_file": None if kept is None else str(kept.path),
     }
+
+
+def _play(
+    jobs: Sequence[Job], setup: Setup, workers: int, kept: RowFile | None, watch: Callable[[Row], None]
+) -> tuple[list[Row], str, list[str]]:
+    """The rows of all jobs in their order, the hash of the bundle that played them, and how workers died meanwhile."""
+    found = {} if kept is None else {row_key(row): row for row in kept.rows}
+    done: dict[int, Row] = {}
+    for job in jobs:
+        if row_key(job) in found:
+            done[job["episode"]] = {**found[row_key(job)], "episode": job["episode"]}
+            watch(done[job["episode"]])
+    hashes = {str(kept.conditions["bundle_hash"])} if kept is not None else set[str]()
+    deaths: list[str] = []
+    while left := [job for job in jobs if job["episode"] not in done]:
+        try:
+            with WorkerPool(make_player, (setup,), min(workers, len(left)), EPISODE_TIMEOUT_S) as pool:
+                for row in pool.results(left, kind="task"):
+                    hashes.add(row.pop("bundle_hash"))
+                    if len(hashes) > 1:
+                        told = ", ".join(sorted(hashes))
+                        raise FlexorError(f"{setup.bundle} changed while it was evaluated: its hashes were {told}")
+                    done[row["episode"]] = row
+                    if kept is not None:
+                        kept.append(row)
+                    watch(row)
+        except WorkerDied as death:
+            deaths.append(str(death))
+            if len(deaths) > MAX_DEATHS:
+                raise
+    return [done[job["episode"]] for job in jobs], hashes.pop(), deaths
+
+
+def _jobs(tasks: Sequence[str], episodes: int, seed: int, each: bool) -> list[Job]:
+    if each:
+        pairs = [(task, seed + trial) for task in tasks for trial in range(episodes)]
+    else:
+        pairs = [(tasks[index % len(tasks)], seed + index) for index in range(episodes)]
+    return [{"episode": index, "task": task, "seed": seed} for index, (task, seed) in enumerate(pairs)]
+
+
+def _rows_kept(folder: Path, bundle: str, conditions: Mapping[str, Any], fresh: bool) -> RowFile:
+    """The file of an evaluation under these conditions: bundle and simulator by name, everything by its hash."""
+    digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:12]
+    name = re.sub(r"[^\w.-]+", "-", f"{conditions['sim'].removeprefix('sim:')}-{Path(bundle).name}-{digest}.jsonl")
+    path = folder / name
+    return RowFile(path, conditions, fresh)
 
 
 def _known_tasks(sim: str, tasks: Sequence[str], make_robot: Callable[[str], Robot]) -> tuple[Sequence[str], RobotSpec]:
@@ -149,40 +211,7 @@ def _known_tasks(sim: str, tasks: Sequence[str], make_robot: Callable[[str], Rob
     return tasks or list(spec.tasks), spec
 
 
-def _player(
-    bundle: str,
-    sim: str,
-    log_dir: str | None,
-    entropy: bool,
-    delay: Delay,
-    counterfactual: bool,
-    calibration: Calibration | None,
-    make_robot: Callable[[str], Robot],
-    make_policy: Callable[[str], ServedPolicy],
-) -> Callable[[Job], Result]:
-    """In a worker: one robot and one policy for all its episodes."""
-    policy, robot = make_policy(bundle), make_robot(sim)
-    played = {"bundle_hash": policy.describe()["hash"]}
-    witness = Witness(cast(JudgingRobot, robot)) if counterfactual else None
-    recorder = None if log_dir is None else EpisodeRecorder(log_dir)
-    lockstep = Lockstep(witness or robot, policy, recorder, entropy, delay, calibration)
-
-    def play(job: Job) -> Result:
-        if witness is None:
-            return {"episode": job["episode"], **played, **asdict(lockstep.play(job["task"], job["seed"]))}
-        witness.watch(job["original"])
-        row = {
-            "episode": job["episode"],
-            "original": job["original"],
-            **played,
-            **asdict(lockstep.play(job["task"], job["seed"])),
-        }
-        return row | {"original_success": witness.original_solved}
-
-    return play
-
-
-def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _summary(rows: Sequence[Row]) -> dict[str, Any]:
     if not rows:  # more tasks than episodes
         nothing: dict[str, Any] = {"success_rate": None, "episodes": 0, "successes": 0, "ci95": [None, None]}
         return nothing | {"entropy_bits_mean": None, "failure_labels": {}}

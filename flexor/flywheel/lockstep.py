@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
-from flexor.runtime.driving.guard import Guard
+from flexor.runtime.driving.guard import Guard, GuardSettings
 from flexor.runtime.driving.handshake import check_fit
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.score_monitor import ScoreMonitor, calibration_extra
@@ -18,7 +18,7 @@ from flexor.runtime.episodes.episode_schema import EpisodeMeta
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.observation import ActionChunk, Observation
-from flexor.runtime.robot import FailureEvent, Robot
+from flexor.runtime.robot import FailureEvent, Robot, RobotFault, Status
 from flexor.runtime.serving.engine_thread import ServedPolicy
 
 
@@ -32,6 +32,7 @@ class LockstepResult:
         alarm_step: when it first went above 2.0, None when it never did.
         failure_label: what explains a failure (docs/failures.md); None for a success.
         failure_events: all that went wrong on the way, also in a success.
+        fault: why the robot broke down, which ended the episode as a failure; None when it did not.
     """
 
     task: str
@@ -44,6 +45,7 @@ class LockstepResult:
     alarm_step: int | None = None
     failure_label: str | None = None
     failure_events: tuple[FailureEvent, ...] = ()
+    fault: str | None = None
 
 
 def noise_seed(seed: int, step: int) -> int:
@@ -59,6 +61,19 @@ class Delay:
     splice: Literal["replan", "prefix"] = "prefix"
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a policy is let loose on a robot, where a protocol has a say in it.
+
+    Attributes:
+        replan: actions of a chunk after which a new one begins; None means the policy's own number.
+        guard: limits beside the robot's own.
+    """
+
+    replan: int | None = None
+    guard: GuardSettings = field(default_factory=GuardSettings)
+
+
 class Lockstep:
     """A robot and a policy in one process, no clock. A new chunk every `replan` steps, asked for `delay` earlier."""
 
@@ -70,6 +85,7 @@ class Lockstep:
         entropy: bool,
         delay: Delay | None = None,
         calibration: Calibration | None = None,
+        manner: Manner | None = None,
     ) -> None:
         """
         Args:
@@ -77,28 +93,38 @@ class Lockstep:
             entropy: whether every chunk is scored.
             delay: none when None.
             calibration: of the scores; None leaves them raw.
+            manner: as the policy wants it when None.
 
         Raises:
             Mismatch: the policy does not fit the robot.
             CalibrationError: the policy does not say how it scores, or the calibration is another's.
-            FlexorError: a delay that the policy's chunks cannot bridge.
+            FlexorError: a delay or a replan interval that the policy's chunks cannot bridge.
         """
+        manner = manner or Manner()
         self._robot, self._policy, self._recorder, self._entropy = robot, policy, recorder, entropy
         self._delay = delay or Delay()
         self._about = policy.describe()
         check_fit(self._about, robot.spec)
+        self._replan = manner.replan or self._about["replan"]
+        if not 1 <= self._replan <= self._about["horizon"]:
+            raise FlexorError(
+                f"replan is {self._replan} steps; expected 1 to {self._about['horizon']}, the actions of a chunk of "
+                f"{self._about['bundle']}"
+            )
         longest = self._about["horizon"] // 2  # a chunk comes after d steps and has to last until the next one does
         if self._delay.splice == "prefix":
             longest = min(longest, self._about["rtc_max_delay"])
         if not 0 <= self._delay.steps <= longest:
             raise FlexorError(f"delay is {self._delay.steps} steps; expected 0 to {longest} for this bundle and splice")
         driving = f"lockstep, delay {self._delay.steps}, splice {self._delay.splice}"
+        if self._replan != self._about["replan"]:
+            driving += f", replan {self._replan}"
         self._scoring = Scoring.of(self._about, "base", robot.spec.name, driving)
         self._calibration = calibration
         if calibration is not None:
             calibration.check(self._scoring)
         self._player = ChunkPlayer(robot.spec.action_dim)
-        self._guard = Guard(robot.spec)
+        self._guard = Guard(robot.spec, manner.guard)
 
     def play(self, task: str, seed: int) -> LockstepResult:
         """Play one episode to its end. Raises CalibrationError when the calibration does not know the task."""
@@ -124,7 +150,8 @@ class Lockstep:
         coming: tuple[int, NDArray[np.float32]] | None = None
         still = np.zeros(spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
         still[-1] = spec.action_low[-1]
-        interval = max(1, self._about["replan"] - self._delay.steps)
+        interval = max(1, self._replan - self._delay.steps)
+        fault: str | None = None
         for step in range(spec.max_steps):
             state = robot.state()
             coming = self._arrived(coming, step)
@@ -140,7 +167,11 @@ class Lockstep:
                     recorder.event(step, f"guard.{event.kind}", event.data)
             if action is not None:
                 still[-1] = action[-1]
-            status = robot.hold() if action is None else robot.act(action)
+            try:
+                status = robot.hold() if action is None else robot.act(action)
+            except RobotFault as error:
+                self._event(step, "robot.fault", {"reason": str(error)})
+                status, fault = Status(step, done=True, success=False), str(error)
             if status.done:
                 break
         if status.success is None:
@@ -157,6 +188,7 @@ class Lockstep:
             monitor.alarm_step,
             status.failure,
             status.events,
+            fault,
         )
 
     def _arrived(
@@ -208,7 +240,7 @@ class Lockstep:
             cameras=tuple(about["cameras"]),
             extra={
                 **spec.conditions,
-                "lockstep": asdict(self._delay),
+                "lockstep": {**asdict(self._delay), "replan": self._replan},
                 "policy": about,
                 **calibration_extra(self._scoring, self._calibration),
             },

@@ -11,6 +11,8 @@ from flexor.runtime.robot import Robot, RobotSpec, Status
 from flexor.sim.camera import CameraRig
 from flexor.sim.controller import METRES_PER_UNIT
 from flexor.sim.failure.judge import FailureJudge
+from flexor.sim.libero.protocol import LiberoSettings
+from flexor.sim.libero.suites import ALIASES, SUITES
 from flexor.sim.scenes import CAMERAS, SCENES
 from flexor.sim.sentences import instruction, spoken
 from flexor.sim.shift import NONE, Shift
@@ -136,28 +138,45 @@ class TabletopRobot:
         return Status(self._step, done, success, failure, judge.events)
 
 
-ROBOTS = {"sim:tabletop": TabletopRobot}
+EMBEDDED = ("tabletop",)
+LIBERO = (*SUITES, *ALIASES)
 
 
-def sim_robot(sim: str) -> str:
+def sim_robot(sim: str, among: tuple[str, ...] = EMBEDDED) -> str:
     """The robot's name of a simulator's: "tabletop" -> "sim:tabletop".
+
+    Args:
+        among: what the caller can use.
 
     Raises:
         UnknownRobotError: no such simulator.
     """
-    name = f"sim:{sim}"
-    if name not in ROBOTS:
-        raise UnknownRobotError(f"unknown simulator {sim!r}, expected one of: {', '.join(r[4:] for r in ROBOTS)}")
-    return name
+    if sim not in among:
+        raise UnknownRobotError(f"unknown simulator {sim!r}, expected one of: {', '.join(among)}")
+    return f"sim:{sim}"
 
 
-def open_robot(name: str, image_size: int = IMAGE_SIZE, shift: Shift = NONE) -> Robot:
+def open_robot(
+    name: str, image_size: int = IMAGE_SIZE, shift: Shift = NONE, libero: LiberoSettings | None = None
+) -> Robot:
     """Open a robot by its name, in the workplace of a shift.
+
+    Args:
+        name: "sim:tabletop", "sim:libero_spatial", or "sim:libero_spatial/TASK" for one task of a suite alone.
+        image_size: of tabletop's cameras, px.
+        libero: of LIBERO's suites; the defaults when None.
 
     Raises:
         UnknownRobotError: no such robot.
         RenderError: cameras cannot be drawn here.
+        FlexorError: LIBERO cannot run here.
     """
-    if name not in ROBOTS:
-        raise UnknownRobotError(f"unknown robot {name!r}, expected one of: {', '.join(ROBOTS)}")
-    return ROBOTS[name](image_size, shift)
+    sim, _, task = name.removeprefix("sim:").partition("/")
+    if name == "sim:tabletop":
+        return TabletopRobot(image_size, shift)
+    if name.startswith("sim:") and sim in LIBERO:
+        from flexor.sim.libero.robot import LiberoRobot
+
+        return LiberoRobot(sim, libero, shift, task or None)
+    known = (f"sim:{sim}" for sim in (*EMBEDDED, *LIBERO))
+    raise UnknownRobotError(f"unknown robot {name!r}, expected one of: {', '.join(known)}")

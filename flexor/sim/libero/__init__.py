@@ -1,0 +1,1 @@
+"""LIBERO, the benchmark, through hf-libero and robosuite, behind the same door as tabletop."""

@@ -1,0 +1,53 @@
+"""A proportional step of the gripper towards a pose, as an action: what every skill ends in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.sim.controller import METRES_PER_UNIT, RADIANS_PER_UNIT, rotation_vector
+from flexor.sim.libero.stage import Stage
+
+OPEN, CLOSE = -1.0, 1.0
+GAIN = 2.0  # units of action a METRES_PER_UNIT of error
+LEAD = 0.05  # s that the hand is taken to go on as it does: it comes to rest without swinging
+TURN_LIMIT = 0.8  # largest rotation action
+UP = np.array([0.0, 0.0, 1.0])
+DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # the hand looking down, fingers along y
+
+
+def about(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    """The rotation by `angle` rad about a unit axis [3]."""
+    cross = np.cross(np.eye(3), axis)
+    return np.eye(3) * np.cos(angle) + cross * np.sin(angle) + np.outer(axis, axis) * (1.0 - np.cos(angle))
+
+
+def turned(yaw: float) -> NDArray[np.float64]:
+    """The hand looking down, turned about the vertical: its fingers open along (-sin yaw, cos yaw)."""
+    return about(UP, yaw) @ DOWN
+
+
+def upright(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The hand looking down, turned about the vertical as it is."""
+    return turned(float(np.arctan2(-rotation[0, 0], rotation[1, 0])))
+
+
+def step_along(
+    stage: Stage,
+    way: NDArray[np.float64],
+    gripper: float,
+    rotation: NDArray[np.float64] = DOWN,
+    gain: float = GAIN,
+    turn_limit: float = TURN_LIMIT,
+) -> NDArray[np.float32]:
+    """An action [7] along `way` [3] m and towards `rotation` [3, 3], each scaled as a whole into its range."""
+    step = gain * (way - LEAD * stage.grip_velocity()) / METRES_PER_UNIT
+    step /= max(1.0, float(np.abs(step).max()))
+    turn = GAIN * rotation_vector(rotation @ stage.grip_rotation().T) / RADIANS_PER_UNIT
+    turn *= turn_limit / max(turn_limit, float(np.abs(turn).max()))
+    return np.concatenate([step, turn, [gripper]]).astype(np.float32)
+
+
+def turn_left(stage: Stage, rotation: NDArray[np.float64]) -> float:
+    """How far the hand is from `rotation`, rad."""
+    return float(np.linalg.norm(rotation_vector(rotation @ stage.grip_rotation().T)))

@@ -1,0 +1,89 @@
+"""Where things go: what the predicates on and in ask for, as a point to let go at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.sim.libero.goal import Part
+from flexor.sim.libero.oracle import drawer
+from flexor.sim.libero.oracle.motion import UP, about, upright
+from flexor.sim.libero.oracle.shapes import Shapes
+from flexor.sim.libero.stage import Stage
+
+
+LEANING = -0.95  # of the hand's axis along the vertical: above it, it is meant to lean
+SIDE_BY_SIDE = 0.008  # m between things that share a place
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object is let go.
+
+    Attributes:
+        point: where the object's frame is to be (x, y) and its lowest point (z), [3] m.
+        radius: how near in x and y, m.
+        height: how far above, m.
+        width: half the room that the object takes on its way, m.
+        align: an own axis of the object (0 x, 1 y, 2 z) and the direction, [3], that it is to lie along; none, if it
+            does not matter.
+    """
+
+    point: NDArray[np.float64]
+    radius: float = 0.010
+    height: float = 0.008
+    width: float = 0.03
+    align: tuple[int, NDArray[np.float64]] | None = None
+
+    def skew(self, stage: Stage, name: str) -> float:
+        """How far the object still has to turn about the vertical, rad in [-pi/2, pi/2]."""
+        if self.align is None:
+            return 0.0
+        now, wanted = stage.rotation(name)[:, self.align[0]], self.align[1]
+        turn = np.arctan2(wanted[1], wanted[0]) - np.arctan2(now[1], now[0])
+        return float((turn + np.pi / 2) % np.pi - np.pi / 2)
+
+    def rotation(self, stage: Stage, name: str) -> NDArray[np.float64]:
+        """How the hand is turned on the way there: looking down, or leaning as it took hold."""
+        rotation = stage.grip_rotation()
+        if rotation[2, 2] > LEANING:
+            return rotation
+        return about(UP, self.skew(stage, name)) @ upright(rotation)
+
+
+def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: int = 1) -> Place:
+    """Where the thing of an on or in part is let go, as the scene is now.
+
+    Args:
+        slot, slots: of several things that go to one place, the how manieth this is; they lie side by side.
+    """
+    point = stage.position(part.place)
+    low, high = shapes.box(part.thing)
+    across = high[:2] - low[:2]
+    width, axis = float(across.max()) / 2, int(np.argmin(across))
+    point[axis] += (slot - (slots - 1) / 2) * (float(across[axis]) + SIDE_BY_SIDE)
+    if part.predicate == "in":
+        extent = np.abs(stage.rotation(part.place)) @ stage.model.site(part.place).size
+        floor = float(point[2] - extent[2])
+        if stage.joint_names(part.place):
+            point += drawer.room_under(stage, part.place, point, width)
+        shallow = bool(stage.joint_names(part.place))  # a drawer; into anything else things may be dropped
+        height = 0.02 if shallow else 0.10
+        narrow = _narrow_axis(stage, shapes, part.thing)
+        if narrow is not None and abs(extent[0] - extent[1]) > 0.02:
+            align = (narrow, np.eye(3)[int(np.argmin(extent[:2]))])
+            return Place(np.append(point[:2], floor + 0.02), 0.010, height, width, align)
+        return Place(np.append(point[:2], floor + 0.02), 0.02, height, width)
+    if part.place in stage.env.object_sites_dict:
+        top = shapes.top_between(point, point, 0.0, (part.thing,))
+        return Place(np.append(point[:2], top), 0.012, 0.008, width)
+    return Place(point, 0.012, 0.008, width)
+
+
+def _narrow_axis(stage: Stage, shapes: Shapes, name: str) -> int | None:
+    """The level own axis along which a thing is much narrower than along the other."""
+    (near, far), frame = shapes.own_box(name), stage.rotation(name)
+    level = sorted((axis for axis in range(3) if abs(frame[2, axis]) < 0.7), key=lambda axis: far[axis] - near[axis])
+    return level[0] if far[level[-1]] - near[level[-1]] > 1.5 * (far[level[0]] - near[level[0]]) else None

@@ -1,0 +1,109 @@
+"""The room that things take, as boxes: what the arm has to stay above, and where an object can be taken hold of."""
+
+# mujoco's compiled module has no stubs
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.sim.libero.stage import Stage
+
+Box = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Lower and upper corner, [3] m each."""
+COLUMN = 0.25  # m over a point that have to be free
+_PATH_STEP = 0.02  # m between the points of a path that are looked at
+
+
+class Shapes:
+    """The colliding geoms of everything in a scene but the robot, as boxes."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        model = stage.model
+        roots = model.body_rootid[model.geom_bodyid]
+        robot = {int(model.body(name).id) for name in ("robot0_base", "robot0_link0", "mount0_base") if _has(model, name)}
+        robots = {int(model.body_rootid[body]) for body in robot} - {0}
+        solid = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+        boxed = model.geom_type != int(mujoco.mjtGeom.mjGEOM_PLANE)
+        self._geoms = np.flatnonzero(solid & boxed & ~np.isin(roots, list(robots)))
+        self._roots = roots[self._geoms]
+        self._bodies = model.geom_bodyid[self._geoms]
+        self._centres, self._halves = model.geom_aabb[self._geoms, :3], model.geom_aabb[self._geoms, 3:]
+
+    def boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """World-aligned boxes around every geom as it is now: lower and upper corners, [n, 3] m each."""
+        data = self._stage.data
+        rotations = data.geom_xmat[self._geoms].reshape(-1, 3, 3)
+        centres = data.geom_xpos[self._geoms] + np.einsum("nij,nj->ni", rotations, self._centres)
+        reach = np.einsum("nij,nj->ni", np.abs(rotations), self._halves)
+        return centres - reach, centres + reach
+
+    def box(self, name: str) -> Box:
+        """The world-aligned box around a thing."""
+        mine = self._roots == self._stage.body(name)
+        low, high = self.boxes()
+        return low[mine].min(axis=0), high[mine].max(axis=0)
+
+    def own_box(self, name: str) -> Box:
+        """The box around a thing in its own frame; the same wherever it is."""
+        data, body = self._stage.data, self._stage.body(name)
+        mine = np.flatnonzero(self._roots == body)
+        frame, origin = data.xmat[body].reshape(3, 3), data.xpos[body]
+        signs = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, -1).T
+        corners = []
+        for k in mine:
+            rotation = data.geom_xmat[self._geoms[k]].reshape(3, 3)
+            world = data.geom_xpos[self._geoms[k]] + (self._centres[k] + signs * self._halves[k]) @ rotation.T
+            corners.append((world - origin) @ frame)
+        points = np.concatenate(corners)
+        return points.min(axis=0), points.max(axis=0)
+
+    def top_between(
+        self, a: NDArray[np.float64], b: NDArray[np.float64], margin: float, without: tuple[str, ...] = ()
+    ) -> float:
+        """Height of the highest thing within `margin` m of the way from a to b (seen from above), m."""
+        low, high = self.boxes()
+        skip = [self._stage.body(name) for name in without]
+        keep = ~np.isin(self._roots, skip)
+        low, high = low[keep], high[keep]
+        way = b[:2] - a[:2]
+        count = 2 + int(np.hypot(*way) / _PATH_STEP)
+        points = a[:2] + np.linspace(0.0, 1.0, count)[:, None] * way
+        inside = (points[:, None] > low[:, :2] - margin).all(axis=2) & (points[:, None] < high[:, :2] + margin).all(axis=2)
+        hit = inside.any(axis=0)
+        return float(high[hit, 2].max()) if hit.any() else -np.inf
+
+    def crowding(self, points: NDArray[np.float64], room: float, without: str) -> int:
+        """How many of some points [n, 3] cannot be come to from above: in, below, or nearer than `room` m beside things.
+
+        One thing does not count. Boxes are taken as they are turned.
+        """
+        data = self._stage.data
+        low, high = self.boxes()
+        near = (low < points.max(axis=0) + [room, room, COLUMN]).all(axis=1) & (high > points.min(axis=0) - room).all(axis=1)
+        near &= self._roots != self._stage.body(without)
+        geoms = self._geoms[near]
+        rotations = data.geom_xmat[geoms].reshape(-1, 3, 3)
+        begin = np.einsum("npj,njk->npk", points[None] - data.geom_xpos[geoms][:, None], rotations)
+        begin -= self._centres[near][:, None]
+        way = COLUMN * rotations[:, 2, :][:, None]  # straight up, as each box sees it
+        half = self._halves[near][:, None] + room
+        with np.errstate(divide="ignore", invalid="ignore"):
+            one, two = (-half - begin) / way, (half - begin) / way
+        entry, leaving = np.fmin(one, two).max(axis=2), np.fmax(one, two).min(axis=2)
+        return int((np.maximum(entry, 0.0) < np.minimum(leaving, 1.0)).any(axis=0).sum())
+
+    def touches(self, name: str) -> bool:
+        """Whether a thing rests against anything but the robot."""
+        stage, body = self._stage, self._stage.body(name)
+        pairs = stage.data.contact.geom[: stage.data.ncon]
+        roots = stage.model.body_rootid[stage.model.geom_bodyid[pairs]]
+        known = np.isin(pairs, self._geoms)
+        return bool((known.all(axis=1) & (roots == body).any(axis=1) & (roots != body).any(axis=1)).any())
+
+
+def _has(model: mujoco.MjModel, name: str) -> bool:
+    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) >= 0

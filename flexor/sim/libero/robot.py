@@ -1,0 +1,193 @@
+"""A LIBERO suite as a robot: its tasks behind the door that every robot has, under a published protocol."""
+
+# mujoco's compiled module has no stubs
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.errors import FlexorError
+from flexor.runtime.observation import Observation
+from flexor.runtime.robot import RobotFault, RobotSpec, Status
+from flexor.sim.controller import METRES_PER_UNIT
+from flexor.sim.libero.assets import prepare
+from flexor.sim.libero.goal import read_goal
+from flexor.sim.libero.protocol import OFFICIAL_STARTS, LiberoSettings, find_protocol
+from flexor.sim.libero.retina import Retina
+from flexor.sim.libero.stage import WAIT_ACTION, WAIT_STEPS, Stage
+from flexor.sim.libero.suites import find_suite, official_starts
+from flexor.sim.libero.view import View, find_render
+from flexor.sim.scenes import CAMERAS
+from flexor.sim.shift import NONE, Shift
+from flexor.sim.tabletop import ACTION_DIM
+from flexor.sim.world import CONTROL_HZ
+
+OPEN_STAGES = 3  # a scene with its textures takes up to half a gigabyte
+UNBOUNDED = np.array([[-np.inf] * 3, [np.inf] * 3], dtype=np.float32)  # the benchmark bounds no motion
+
+_WARNINGS = mujoco.mjtWarning
+_DIVERGED = [int(kind) for kind in (_WARNINGS.mjWARN_BADQPOS, _WARNINGS.mjWARN_BADQVEL, _WARNINGS.mjWARN_BADQACC)]
+
+
+@dataclass(slots=True)
+class _Place:
+    """A task's scene, what robosuite would see of it, and what draws that, once somebody looks."""
+
+    stage: Stage
+    retina: Retina
+    starts: NDArray[np.float64]
+    view: View | None = None
+
+    def close(self) -> None:
+        if self.view is not None:
+            self.view.close()
+        self.stage.env.close()
+
+
+class LiberoRobot:
+    """All tasks of a suite; the OPEN_STAGES last ones stay built, so stay with a task for some episodes."""
+
+    def __init__(
+        self, suite: str, settings: LiberoSettings | None = None, shift: Shift = NONE, only: str | None = None
+    ) -> None:
+        """
+        Args:
+            only: name or number of the one task that it has; None means all of the suite.
+
+        Raises:
+            FlexorError: an unknown suite or setting, or LIBERO cannot run here.
+        """
+        settings = settings or LiberoSettings()
+        if shift.level != "none":
+            raise FlexorError(f"shift {shift.level!r} is not there for {suite} yet, expected none")
+        self._suite = find_suite(suite)
+        self._protocol, self._render = find_protocol(settings.protocol), find_render(settings.render)
+        if settings.starts != "official":
+            raise FlexorError(f"{settings.starts} starts are not there yet for {suite}, expected official ones")
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+        tasks = self._suite.tasks if only is None else (self._suite.find(only),)
+        self._task = tasks[0]
+        self._gripper = WAIT_ACTION[-1]
+        self._step = 0
+        limit = np.ones(ACTION_DIM, dtype=np.float32)
+        sent = self._render.sent
+        self._spec = RobotSpec(
+            name=f"sim:{self._suite.name}",
+            cameras={camera: (sent, sent) for camera in CAMERAS},
+            state_dim=8,
+            action_dim=ACTION_DIM,
+            hz=CONTROL_HZ,
+            action_low=-limit,
+            action_high=limit,
+            metres_per_unit=METRES_PER_UNIT,
+            workspace=UNBOUNDED,
+            tasks={task.name: task.sentence for task in tasks},
+            max_steps=self._protocol.max_steps[self._suite.name],
+            conditions={
+                "protocol": self._protocol.name,
+                "render": self._render.name,
+                "starts": settings.starts,
+                "shift": shift.to_dict(),
+                **prepare().to_dict(),
+            },
+        )
+
+    @property
+    def spec(self) -> RobotSpec:
+        """What this robot is."""
+        return self._spec
+
+    @property
+    def stage(self) -> Stage:
+        """The simulator behind the door, of the present task: for the oracle."""
+        return self._place().stage
+
+    def reset(self, seed: int, task: str) -> Status:
+        """Start an episode of a task, by its name or number, and let things settle as the protocol does.
+
+        The seed is the number of the official initial state (beyond 50 they come again), or draws a placement.
+
+        Raises:
+            SuiteError: no such task.
+        """
+        self._task = self._suite.find(task)
+        place = self._place()
+        trial = seed % OFFICIAL_STARTS
+        fixtures = place.stage.official_fixtures(*self._protocol.fixture_draw(trial))
+        place.stage.reset(place.starts[trial], fixtures)
+        place.retina.reset()
+        place.stage.wait(WAIT_STEPS)
+        self._step, self._gripper = 0, WAIT_ACTION[-1]
+        return Status(step=0, done=False, success=place.stage.is_done())
+
+    def state(self) -> NDArray[np.float32]:
+        """Gripper-frame position (m), axis-angle (rad), finger positions (m), as robosuite has them: float32 [8]."""
+        return self._place().retina.state()
+
+    def observe(self) -> Observation:
+        """Draw both cameras."""
+        place = self._place()
+        place.view = place.view or View(place.stage.model, self._render, self._protocol.resize)
+        images = {camera: place.view.shoot(place.retina, camera) for camera in CAMERAS}
+        return Observation(images=images, state=place.retina.state(), prompt=self._task.sentence)
+
+    def act(self, action: NDArray[np.float32]) -> Status:
+        """Play one action; returns as soon as it is simulated.
+
+        Raises:
+            RobotFault: the simulator broke down; the next reset builds the scene anew.
+        """
+        place = self._place()
+        self._gripper = action[-1]
+        try:
+            place.stage.act(action)
+            success = place.stage.is_done()
+        except Exception as error:  # whatever a simulator of a third party raises
+            raise self._fault(f"{type(error).__name__}: {error}") from error
+        if place.stage.data.warning.number[_DIVERGED].any():
+            raise self._fault("the simulation diverged, and MuJoCo began it anew")
+        self._step += 1
+        return Status(self._step, success or self._step >= self._spec.max_steps, success)
+
+    def hold(self) -> Status:
+        """Keep the pose for one control period."""
+        still = np.zeros(ACTION_DIM, dtype=np.float32)
+        still[-1] = self._gripper
+        return self.act(still)
+
+    def solved(self, task: str) -> bool:
+        """Whether another task of the suite is solved right now in the present scene.
+
+        Raises:
+            SuiteError: no such task.
+            GoalError: the scene has not what it speaks of.
+        """
+        return read_goal(self._suite.find(task)).holds(self._place().stage)
+
+    def close(self) -> None:
+        """Free all scenes."""
+        while self._places:
+            self._places.popitem()[1].close()
+
+    def _place(self) -> _Place:
+        name = self._task.name
+        if name not in self._places:
+            while len(self._places) >= OPEN_STAGES:
+                self._places.popitem(last=False)[1].close()
+            stage = Stage(self._task)
+            self._places[name] = _Place(stage, Retina(stage), official_starts(self._task))
+        self._places.move_to_end(name)
+        return self._places[name]
+
+    def _fault(self, reason: str) -> RobotFault:
+        place = self._places.pop(self._task.name)
+        with contextlib.suppress(Exception):  # it is broken
+            place.close()
+        return RobotFault(f"{self._task.name} broke down after {self._step} steps: {reason}")
