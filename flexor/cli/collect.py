@@ -13,7 +13,7 @@ from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 
 def collect(
     out: Annotated[Path, typer.Option("--out", help="Folder of the episodes; what it holds already is kept.")],
-    sim: Annotated[str, typer.Option(help="Simulator: tabletop.")] = "tabletop",
+    sim: Annotated[str, typer.Option(help="Simulator: tabletop, or a LIBERO suite, e.g. libero_spatial.")] = "tabletop",
     tasks: Annotated[str | None, typer.Option(help="Task names, comma-separated; by default all of them.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many to record; seeds count up, tasks take turns.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 0,
@@ -36,10 +36,10 @@ def collect(
     from flexor.settings import load_settings
     from flexor.sim.collect import CollectSettings, Demonstration
     from flexor.sim.collect import collect as record
-    from flexor.sim.robots import sim_robot
+    from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
     from flexor.sim.shift import Shift
 
-    sim_robot(sim)
+    robot = sim_robot(sim, (*EMBEDDED, *LIBERO))
     settings = load_settings(CollectSettings, config, overrides or [])
     workplace = Shift.parse(shift, shift_axes)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
@@ -50,7 +50,7 @@ def collect(
             done.append(demonstration)
             progress.update(f"recording into {out}", len(done), missing, f"{len(done)} of {missing}")
 
-        record(out, episodes, seed, workers, settings, told, workplace, chosen)
+        record(out, robot, episodes, seed, workers, settings, told, workplace, chosen)
     successes = sum(d.success for d in done)
     rate, low, high = wilson(successes, len(done)) if done else (0.0, 0.0, 1.0)
     skipped = episodes - len(done)

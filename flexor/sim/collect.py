@@ -1,4 +1,4 @@
-"""Records the oracle's demonstrations as episodes, in several worker processes."""
+"""Records a scripted expert's demonstrations as episodes, in several worker processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from flexor.runtime.episodes.episode_schema import EpisodeError, EpisodeMeta
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.worker_pool import Job, Result, WorkerPool
+from flexor.sim.demonstrator import Demonstrator, open_demonstrator, sentences_of
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
-from flexor.sim.oracle import Oracle
-from flexor.sim.robots import TabletopRobot
-from flexor.sim.sentences import all_splits
 from flexor.sim.shift import NONE, Shift
-from flexor.sim.tabletop import find_task
-from flexor.sim.tasks import TASKS
 
 SENTENCES_FILE = "sentences.json"
 JUDGED = ("success", "failure")  # outcomes of recordings that came to their end
@@ -52,6 +48,7 @@ class Demonstration:
 
 def collect(
     out: Path,
+    sim: str,
     episodes: int,
     seed: int,
     workers: int,
@@ -65,28 +62,40 @@ def collect(
     Demonstration i is of the seed `seed` + i; the tasks take turns.
 
     Args:
-        out: folder of episodes (flexor.runtime.episodes.recorder), with sentences.json beside them.
+        out: folder of episodes (flexor.runtime.episodes.recorder), with sentences.json beside them; it may hold
+            those of other simulations already.
+        sim: robot as open_robot takes it, e.g. "sim:tabletop".
         workers: processes; each has its own simulator and OpenGL context.
         told: hears of each demonstration, and how many there will be in all.
         shift: the workplace that is recorded in.
         tasks: names; none at all means every task.
 
     Raises:
-        TaskError: a task that there is not.
-        EpisodeError: `out` holds demonstrations of another shift.
+        EpisodeError: a task that there is not, or `out` holds demonstrations of another shift.
     """
+    sentences = sentences_of(sim)
+    unknown = [name for name in tasks if name not in sentences]
+    if unknown:
+        raise EpisodeError(f"unknown tasks {', '.join(unknown)}; the tasks of {sim} are {', '.join(sentences)}")
     out.mkdir(parents=True, exist_ok=True)
-    (out / SENTENCES_FILE).write_text(json.dumps(all_splits(), indent=1) + "\n")
+    _add_sentences(out / SENTENCES_FILE, sentences)
     rows = [row for row in EpisodeIndex(out).episodes() if row.outcome in JUDGED]
     if rows:
         _check_shift(out, rows[0].file, shift)
     recorded = {(row.task, int(row.seed)) for row in rows}
-    names = [find_task(name).name for name in tasks] or list(TASKS)
+    names = list(tasks or sentences)
     wanted = [(names[i % len(names)], seed + i) for i in range(episodes)]
     missing = [job for job in wanted if job not in recorded]
-    with WorkerPool(_worker, (out, settings, shift), workers, EPISODE_LIMIT_S) as pool:
-        for row in pool.results([{"task": task, "seed": s} for task, s in missing]):
+    with WorkerPool(_worker, (out, sim, settings, shift), workers, EPISODE_LIMIT_S) as pool:
+        for row in pool.results([{"task": task, "seed": s} for task, s in missing], kind="task"):
             told(Demonstration(**row), len(missing))
+
+
+def _add_sentences(path: Path, sentences: dict[str, dict[str, list[str]]]) -> None:
+    held = json.loads(path.read_text()) if path.exists() else {}
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps({**held, **sentences}, indent=1) + "\n")
+    draft.replace(path)
 
 
 def _check_shift(out: Path, file: str, shift: Shift) -> None:
@@ -98,9 +107,9 @@ def _check_shift(out: Path, file: str, shift: Shift) -> None:
         )
 
 
-def _worker(out: Path, settings: CollectSettings, shift: Shift) -> Callable[[Job], Result]:
-    """In a worker: one robot, and so one OpenGL context, for all its episodes."""
-    robot = TabletopRobot(settings.image_size, shift)
+def _worker(out: Path, sim: str, settings: CollectSettings, shift: Shift) -> Callable[[Job], Result]:
+    """In a worker: one robot for all its episodes."""
+    robot = open_demonstrator(sim, settings.image_size, shift)
 
     def record(job: Job) -> Result:
         with EpisodeRecorder(out, images=settings.images) as recorder:
@@ -110,7 +119,7 @@ def _worker(out: Path, settings: CollectSettings, shift: Shift) -> Callable[[Job
 
 
 def record_demonstration(
-    robot: TabletopRobot, recorder: EpisodeRecorder, task: str, seed: int, settings: CollectSettings
+    robot: Demonstrator, recorder: EpisodeRecorder, task: str, seed: int, settings: CollectSettings
 ) -> Demonstration:
     """Record one episode: played actions disturbed, labels the expert's own."""
     spec = robot.spec
@@ -128,11 +137,11 @@ def record_demonstration(
             extra=spec.conditions,
         )
     )
-    oracle = Oracle(TASKS[task])
+    expert = robot.expert()
     disturbance = Disturbance(settings.disturbance, np.random.default_rng([seed, 1]))
     step, success, left = 0, False, settings.linger_steps
     while step < spec.max_steps and left >= 0:
-        label = oracle.act(robot.world)
+        label = expert()
         played = label if success else disturbance.apply(step, label)
         if step % settings.frame_every == 0:
             recorder.frames(step, robot.observe().images)

@@ -17,12 +17,14 @@ from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.sentences import sentences, split
 from flexor.sim.tasks import TASKS
 
+SIM = "sim:tabletop"
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Demonstration]]:
     out = tmp_path_factory.mktemp("demonstrations")
     told: list[Demonstration] = []
-    collect(out, 4, 20, 2, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    collect(out, SIM, 4, 20, 2, CollectSettings(), lambda demonstration, _: told.append(demonstration))
     return out, told
 
 
@@ -43,7 +45,9 @@ def test_each_seed_becomes_one_successful_episode_of_its_task(episodes: list[Epi
 def test_named_tasks_take_turns_and_are_told_apart_from_others_of_the_same_seed(tmp_path: Path) -> None:
     told: list[Demonstration] = []
     for names in (["puck_to_white_mat", "puck_to_black_mat"], ["puck_to_black_mat"]):
-        collect(tmp_path, 2, 30, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration), tasks=names)
+        collect(
+            tmp_path, SIM, 2, 30, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration), tasks=names
+        )
     assert [(demonstration.seed, demonstration.task) for demonstration in told] == [
         (30, "puck_to_white_mat"),
         (31, "puck_to_black_mat"),
@@ -68,7 +72,7 @@ def test_the_label_is_the_experts_action_and_the_arm_played_a_disturbed_one(epis
 def test_a_recording_that_goes_on_skips_what_it_has(recorded: tuple[Path, list[Demonstration]]) -> None:
     out, first = recorded
     told: list[Demonstration] = []
-    collect(out, 5, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    collect(out, SIM, 5, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
     assert len(first) == 4
     assert [demonstration.seed for demonstration in told] == [24]
 
@@ -80,7 +84,7 @@ def test_a_seed_whose_recording_was_broken_off_is_recorded_again(
     with EpisodeRecorder(tmp_path) as recorder:
         recorder.begin(replace(done.meta, seed=20))  # and never ended: an abort that nobody judged
     told: list[Demonstration] = []
-    collect(tmp_path, 1, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    collect(tmp_path, SIM, 1, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
     assert [demonstration.seed for demonstration in told] == [20]
     assert {row.outcome for row in EpisodeIndex(tmp_path).episodes()} == {"abort", "success"}
 
