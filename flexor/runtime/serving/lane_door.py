@@ -7,6 +7,7 @@ else; who wants anything else asks the data socket.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Collection
@@ -35,6 +36,7 @@ class LaneDoor:
         self._poller = poller
         self._peers: dict[int, LanePeer] = {}
         self._listener: socket.socket | None = None
+        self._spare = -1
         if path is None:
             return
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -49,6 +51,7 @@ class LaneDoor:
         finally:
             os.umask(before)
         self._listener = listener
+        self._spare = os.open(os.devnull, os.O_RDONLY)
         poller.register(listener.fileno(), zmq.POLLIN)
 
     def __len__(self) -> int:
@@ -78,13 +81,25 @@ class LaneDoor:
             self._poller.unregister(self._listener.fileno())
             self._listener.close()
             self._listener = None
+            os.close(self._spare)
 
     def _let_in(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it went away before it was let in, or there is no handle left for it
+        try:
             connection, _ = listener.accept()
-            if len(self._peers) >= MAX_LANES:
-                connection.close()
-                return
-            peer = LanePeer(connection)
-            self._peers[peer.fd] = peer
-            self._poller.register(peer.fd, zmq.POLLIN)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._turn_away(listener)
+            return  # else it went away before it was let in
+        if len(self._peers) >= MAX_LANES:
+            connection.close()
+            return
+        peer = LanePeer(connection)
+        self._peers[peer.fd] = peer
+        self._poller.register(peer.fd, zmq.POLLIN)
+
+    def _turn_away(self, listener: socket.socket) -> None:
+        """No file handle is left: let one in with the spare one, to hang up; who knocks on would end every poll."""
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zmq
 from fake_policy import observation
 from memory_sharing import TIMEOUT_S, Seeing, mapped, settled, sharing, unsealed
 
 from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.serving.lane_door import LaneDoor
 from flexor.runtime.serving.packets import MAX_PACKET_BYTES, PacketReader, packed, send_packet, unpacked
 from flexor.runtime.serving.server import PolicyServer
 from flexor.runtime.serving.shared_images import SLOTS, SharedImages
@@ -213,3 +217,32 @@ def test_a_client_that_leaves_its_replies_unread_loses_its_lane_and_nobody_else_
                 connection.send(ask)
     assert other.infer(observation()).actions.shape == (10, 7)
     assert other.shares_memory
+
+
+def test_without_a_file_handle_left_a_knock_is_answered_by_hanging_up(tmp_path: Path) -> None:
+    """Else the door would stay open to every poll, and the thread behind it would turn without an end."""
+    poller, path = zmq.Poller(), tmp_path / "door.sock"
+    door = LaneDoor(path, poller)
+    knocking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    knocking.settimeout(TIMEOUT_S)
+    knocking.connect(str(path))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        door.ready(dict(poller.poll(1000)))
+    finally:
+        for handle in taken:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert knocking.recv(1) == b"" and len(door) == 0 and poller.poll(0) == []
+    again = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    again.connect(str(path))
+    door.ready(dict(poller.poll(1000)))
+    assert len(door) == 1
+    for ours in (knocking, again):
+        ours.close()
+    door.close()
