@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Resample = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
+"""Antialiased bilinear resize of uint8 [h, w, 3] to a height and a width; the result may be read-only."""
 
-def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+
+def pillow_resample(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """A Resample by Pillow, the reference of all others."""
+    return np.asarray(Image.fromarray(image).resize((width, height), resample=Image.Resampling.BILINEAR))
+
+
+def resize_with_pad(image: NDArray[np.uint8], size: int, resample: Resample = pillow_resample) -> NDArray[np.uint8]:
     """Fit a frame, uint8 [h, w, 3], into a black square, uint8 [size, size, 3], without changing its aspect.
 
-    Pillow's antialiased bilinear filter, sides rounded down and the picture centred, as openpi's client does it. A
-    frame that already has the size is returned as it is; others may come back read-only.
+    Pillow's antialiased bilinear filter (or `resample`), sides rounded down and the picture centred, as openpi's client
+    does it. A frame that already has the size is returned as it is; others may come back read-only.
 
     Raises:
         ValueError: another dtype or shape.
@@ -25,12 +33,12 @@ def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return image
     ratio = max(width / size, height / size)
     fitted_height, fitted_width = max(1, int(height / ratio)), max(1, int(width / ratio))
-    fitted = Image.fromarray(image).resize((fitted_width, fitted_height), resample=Image.Resampling.BILINEAR)
+    fitted = resample(image, fitted_height, fitted_width)
     if fitted_height == size and fitted_width == size:
-        return np.asarray(fitted)
+        return fitted
     square = np.zeros((size, size, 3), dtype=np.uint8)
     top, left = (size - fitted_height) // 2, (size - fitted_width) // 2
-    square[top : top + fitted_height, left : left + fitted_width] = np.asarray(fitted)
+    square[top : top + fitted_height, left : left + fitted_width] = fitted
     return square
 
 

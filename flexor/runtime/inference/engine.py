@@ -34,6 +34,10 @@ class Engine(Protocol):
     flow_steps: int
     threads: int
 
+    def resample(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """The quickest flexor.pi05.images.Resample that the engine's library has."""
+        ...
+
     def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Any:
         """Read images [V, 3, S, S] in [-1, 1] and tokens [T] once; the prefix is for denoise alone."""
 

@@ -42,7 +42,7 @@ class Policy:
         self.bundle = bundle
         self.engine = engine
         self._config = bundle.config
-        self._preprocessor = Preprocessor(bundle)
+        self._preprocessor = Preprocessor(bundle, engine.resample)
         self._action_normalizer = bundle.normalizers()[1]
         self._workspace = np.asarray(self._config.action_space.workspace, np.float64)
         self._asked: _Asked | None = None

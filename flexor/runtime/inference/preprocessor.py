@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
-from flexor.pi05.images import resize_with_pad, to_model
+from flexor.pi05.images import Resample, pillow_resample, resize_with_pad, to_model
 from flexor.pi05.prompt import build_prompt, discretise
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.observation import Observation
@@ -23,7 +23,8 @@ class Preprocessor:
         BundleError: the bundle's tokenizer or statistics cannot be used.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, resample: Resample = pillow_resample) -> None:
+        self._resample = resample
         self._name = bundle.name
         self._config = bundle.config
         self._size = bundle.config.model.vision.image_size
@@ -96,7 +97,7 @@ class Preprocessor:
             raise BadObservation(f"camera {camera!r} has dtype {image.dtype}; expected uint8, 0..255")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise BadObservation(f"camera {camera!r} has shape {image.shape}; expected RGB [height, width, 3]")
-        return resize_with_pad(image, self._size)
+        return resize_with_pad(image, self._size, self._resample)
 
     def _normalised_state(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
         state = np.asarray(state)

@@ -21,6 +21,7 @@ from flexor.pi05.program import Program, ProgramPrefix
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.engine import EngineError
+from flexor.runtime.inference.torch_resample import torch_resample
 
 PRECISIONS: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -40,6 +41,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    resample = staticmethod(torch_resample)
 
     def __init__(self, bundle: Bundle, precision: str, threads: int, flow_steps: int) -> None:
         if precision not in PRECISIONS:
