@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from flexor.runtime.robot import FailureEvent
 from flexor.sim import world as world_module
 from flexor.sim.failure.judge import FailureJudge
+from flexor.sim.failure.tabletop import TabletopScene
 from flexor.sim.motion import CLOSE, OPEN, step_along
 from flexor.sim.oracle import Oracle
 from flexor.sim.tasks import TASKS, Task, is_done
@@ -55,7 +56,7 @@ def play(
     """Play until the task is done or `steps` are over, which is the step limit then."""
     task = TASKS[name]
     world.reset(seed)
-    judge = FailureJudge(world, task)
+    judge = FailureJudge(TabletopScene(world, task))
     success, step = False, 0
     for step in range(steps):
         action = drive(world, task, step)

@@ -23,6 +23,7 @@ from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
 GROUPS = {
     "campaign": ("run", "table"),
+    "cl": ("metrics",),
     "episodes": ("list", "show", "verify", "evict", "calibrate", "alarms"),
     "bench": ("latency",),
     "plot": ("shift",),

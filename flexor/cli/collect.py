@@ -41,7 +41,7 @@ def collect(
 
     robot = sim_robot(sim, (*EMBEDDED, *LIBERO))
     settings = load_settings(CollectSettings, config, overrides or [])
-    workplace = Shift.parse(shift, shift_axes)
+    workplace = Shift.parse(shift, shift_axes, sim)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
     done: list[Demonstration] = []
     with Progress() as progress:

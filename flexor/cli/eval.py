@@ -16,7 +16,10 @@ KEEP = Path("runs", "eval")
 
 
 def eval_(
-    bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
+    bundles: Annotated[
+        list[str],
+        typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or the name of one that ships; --matrix: several."),
+    ],
     sim: Annotated[
         str, typer.Option(help="Simulator: tabletop, libero_spatial, _object, _goal, _10, _long (the same) or _90.")
     ] = "tabletop",
@@ -60,6 +63,13 @@ def eval_(
         ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was kept of this evaluation.")] = False,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Success of each bundle on each task, as stages of a stream of --tasks.")
+    ] = False,
+    after: Annotated[
+        str | None,
+        typer.Option(help="--matrix: the task that each bundle learned last, or -; by default the tasks in turn."),
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """Measure the success of a bundle in simulation.
@@ -70,7 +80,10 @@ def eval_(
     Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
 
     Example: flexor eval BUNDLE --sim libero_spatial --trials 50 --workers 2
+
+    Example: flexor eval AFTER_1 AFTER_2 AFTER_3 --matrix --sim libero_goal --tasks 4,0,7 --trials 20 --json matrix.json
     """
+    from flexor.cli.eval_matrix import open_matrix, play_matrix
     from flexor.cli.eval_view import libero_terms, print_evaluation
     from flexor.cli.progress import Progress
     from flexor.cli.report import write_json
@@ -85,16 +98,20 @@ def eval_(
 
     if splice not in ("replan", "prefix"):
         raise typer.BadParameter(f"{splice!r} is neither replan nor prefix", param_hint="--splice")
+    if len(bundles) > 1 and not matrix:
+        raise typer.BadParameter(f"names {len(bundles)} bundles; several need --matrix", param_hint="BUNDLE")
+    if after is not None and not matrix:
+        raise typer.BadParameter("says where bundles stand in a stream of tasks: add --matrix", param_hint="--after")
     if episodes is not None and trials is not None:
         raise typer.BadParameter("is the number in all, --trials that of each task: give one", param_hint="--episodes")
     late = Delay(delay, splice)
     used = None if calibration is None else Calibration.load(calibration)
     robot = sim_robot(sim, (*EMBEDDED, *LIBERO))
-    workplace = Shift.parse(shift, shift_axes)
+    workplace = Shift.parse(shift, shift_axes, sim)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
     libero, manner = None, Manner()
     if sim in LIBERO:
-        terms = libero_terms(sim, bundle, chosen, protocol, render, sampled=episodes is not None)
+        terms = libero_terms(sim, bundles, chosen, protocol, render, sampled=episodes is not None)
         robot, chosen, libero, manner = f"sim:{terms.suite}", terms.tasks, terms.settings, terms.manner
         trials = None if episodes is not None else trials or terms.trials
         if trials is not None and trials > OFFICIAL_STARTS:
@@ -102,41 +119,46 @@ def eval_(
         keep = keep or KEEP
     elif protocol is not None or render is not None:
         raise typer.BadParameter(f"is for LIBERO's suites, not for {sim}", param_hint="--protocol, --render")
+    if matrix and trials is None:
+        raise typer.BadParameter("needs --trials, the episodes of each bundle on each task", param_hint="--matrix")
     total = trials or episodes or EPISODES
     if dry_run:
-        if counterfactual or libero is not None:
-            raise typer.BadParameter("is for tabletop, without --counterfactual", param_hint="--dry-run")
-        coming = preview(workplace, chosen, total, seed, skip)
+        if counterfactual:
+            raise typer.BadParameter("is there without --counterfactual only", param_hint="--dry-run")
+        coming = preview(workplace, robot, chosen, total, seed, skip, each=trials is not None)
         print_preview(workplace, coming)
         write_json(json, {"shift": workplace.to_dict(), "seed": seed, "sim": sim, "rows": coming})
         return
+    play = functools.partial(
+        evaluate,
+        sim=robot,
+        tasks=chosen,
+        episodes=total,
+        seed=seed,
+        workers=workers,
+        log_dir=log,
+        each=trials is not None,
+        entropy=entropy,
+        delay=late,
+        manner=manner,
+        counterfactual=counterfactual,
+        calibration=used,
+        skip=skip,
+        keep=keep or KEEP if matrix else keep,
+        fresh=fresh,
+        make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
+    )
+    if matrix:
+        return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)
     planned = total - skip if trials is None else trials * len(chosen or TASKS)
     played: list[bool] = []
     with Progress() as progress:
 
         def on_episode(row: dict[str, Any]) -> None:
             played.append(row["success"])
-            progress.update(f"evaluating {bundle}", len(played), planned, f"{sum(played)} of {len(played)} succeeded")
+            note = f"{sum(played)} of {len(played)} succeeded"
+            progress.update(f"evaluating {bundles[0]}", len(played), planned, note)
 
-        result = evaluate(
-            bundle,
-            robot,
-            chosen,
-            total,
-            seed,
-            workers,
-            log,
-            each=trials is not None,
-            entropy=entropy,
-            delay=late,
-            manner=manner,
-            counterfactual=counterfactual,
-            calibration=used,
-            skip=skip,
-            keep=keep,
-            fresh=fresh,
-            watch=on_episode,
-            make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
-        )
+        result = play(bundles[0], watch=on_episode)
     print_evaluation(result)
     write_json(json, result)

@@ -23,31 +23,41 @@ class LiberoTerms:
 
 
 def libero_terms(
-    sim: str, bundle: str, tasks: Sequence[str], protocol: str | None, render: str | None, *, sampled: bool
+    sim: str, bundles: Sequence[str], tasks: Sequence[str], protocol: str | None, render: str | None, *, sampled: bool
 ) -> LiberoTerms:
     """
     Args:
         tasks: names or numbers; none at all means every task of the suite.
-        render: None takes what the bundle's origin says under "render": what its training has seen.
+        render: None takes what the bundles' origins say under "render": what their training has seen.
         sampled: placements by seed in place of the official initial states.
 
     Raises:
-        FlexorError: an unknown protocol, way to render or task, or a bundle that cannot be opened.
+        FlexorError: an unknown protocol, way to render or task, a bundle that cannot be opened, or bundles that were
+            trained on different frames.
     """
     from flexor.flywheel.lockstep import Manner
     from flexor.runtime.driving.guard import GuardSettings
-    from flexor.runtime.inference.bundle import Bundle
     from flexor.sim.libero.protocol import LiberoSettings, find_protocol
     from flexor.sim.libero.suites import find_suite
 
     chosen = find_protocol(protocol or "openpi")
-    render = render or Bundle.open(bundle).config.origin.get("render") or "official"
-    settings = LiberoSettings(chosen.name, str(render), "sampled" if sampled else "official")
+    settings = LiberoSettings(chosen.name, render or _trained_on(bundles), "sampled" if sampled else "official")
     # The protocols play every action as it is: no limit but the controller's own.
     manner = Manner(chosen.replan, GuardSettings(max_speed=float("inf")))
     suite = find_suite(sim)
     named = [suite.find(task) for task in tasks] or suite.tasks
     return LiberoTerms(suite.name, [task.name for task in named], chosen.trials, settings, manner)
+
+
+def _trained_on(bundles: Sequence[str]) -> str:
+    from flexor.errors import FlexorError
+    from flexor.runtime.inference.bundle import Bundle
+
+    frames = {bundle: str(Bundle.open(bundle).config.origin.get("render") or "official") for bundle in bundles}
+    if len(set(frames.values())) > 1:
+        told = ", ".join(f"{bundle} on {name} ones" for bundle, name in frames.items())
+        raise FlexorError(f"the bundles were trained on different frames: {told}; choose one with --render")
+    return frames[bundles[0]]
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:

@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("flexor.cli.serve:serve", "Serve a bundle: observations in, action chunks out."),
     "run": ("flexor.cli.run:run", "Drive a robot with a served policy and record its episodes."),
     "eval": ("flexor.cli.eval:eval_", "Measure a bundle's success in simulation."),
+    "reproduce": ("flexor.cli.reproduce:reproduce", "Play LIBERO's four suites beside published numbers."),
+    "cl": ("flexor.cli.cl:app", "Tell what a stream of tasks came to: ASR, BWT, NBT, F, AUC."),
     "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
     "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
     "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),

@@ -17,23 +17,36 @@ def plot() -> None:
     """Pictures of what flexor works with."""
 
 
-@app.command(epilog="Example: flexor plot shift --out docs/images")
+@app.command(epilog="Example: flexor plot shift --sim libero_spatial --out docs/images")
 def shift(
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("images"),
+    sim: Annotated[str, typer.Option(help="Simulator: tabletop, or a LIBERO suite, e.g. libero_spatial.")] = "tabletop",
     seed: Annotated[int, typer.Option(min=0, help="The episode that is drawn.")] = 5000,
     json: JsonFile = None,
 ) -> None:
     """Draw each axis of domain shift at each level, and tell how far it goes (docs/shift.md)."""
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, write_json
+    from flexor.sim.libero.shift.table import LIBERO_DIALS
+    from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
     from flexor.sim.shift import Shift
-    from flexor.sim.shift_pictures import write_pictures
-    from flexor.sim.shift_table import AXES, markdown
+    from flexor.sim.shift_table import DIALS, markdown
 
+    sim_robot(sim, (*EMBEDDED, *LIBERO))
+    high = Shift.parse("high", sim=sim)
+    if sim in LIBERO:
+        from flexor.sim.libero.shift.pictures import write_libero_pictures
+
+        pictures = write_libero_pictures(out, sim, seed)
+    else:
+        from flexor.sim.shift_pictures import write_pictures
+
+        pictures = write_pictures(out, seed)
     written = []
     with Progress() as progress:
-        for path in write_pictures(out, seed):
+        for path in pictures:
             written.append(path)
-            progress.update("drawing", len(written), len(AXES), path.name)
-    console.print(markdown(), highlight=False, markup=False, soft_wrap=True)
-    write_json(json, {"files": [str(path) for path in written], "seed": seed, "shift": Shift("high").to_dict()})
+            progress.update("drawing", len(written), len(high.axes), path.name)
+    dials = LIBERO_DIALS if sim in LIBERO else DIALS
+    console.print(markdown(dials), highlight=False, markup=False, soft_wrap=True)
+    write_json(json, {"files": [str(path) for path in written], "sim": sim, "seed": seed, "shift": high.to_dict()})

@@ -72,7 +72,7 @@ def run(
         episodes = calibrate
     used = Calibration.load(calibration) if calibration is not None and calibrate is None else None
     settings = load_settings(DaemonSettings, config, overrides or [])
-    workplace = Shift.parse(shift, shift_axes)
+    workplace = Shift.parse(shift, shift_axes, robot)
     report = RunReport()
     with StopSignal() as stopped, RunView(report, episodes, console) as view:
         try:

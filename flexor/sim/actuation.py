@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.sim.shift_draw import ShiftDraw, axis_generator
+from flexor.sim.shift_draw import Vector, axis_generator
+
+
+class BentWay(Protocol):
+    """What a draw of any simulator says of it: see the dials of action_delay and action_noise."""
+
+    @property
+    def delay(self) -> float: ...
+    @property
+    def gain(self) -> float: ...
+    @property
+    def drift(self) -> Vector: ...
+    @property
+    def jitter(self) -> float: ...
 
 
 class Actuation:
@@ -17,7 +31,7 @@ class Actuation:
         delay: control steps by which a command reaches the arm late.
     """
 
-    def __init__(self, drawn: ShiftDraw, seed: int) -> None:
+    def __init__(self, drawn: BentWay, seed: int) -> None:
         self.delay = round(drawn.delay)
         self._gain = 1.0 + drawn.gain
         self._drift = np.asarray(drawn.drift)

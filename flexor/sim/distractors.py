@@ -8,6 +8,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +59,27 @@ def height(thing: Thing) -> float:
     return {"cylinder": thing.size[1], "box": thing.size[2], "sphere": thing.size[0]}[thing.shape]
 
 
-def things_xml() -> str:
-    """One body for each of THINGS, for flexor.sim.scenes.scene_xml: unseen bodies that are placed once an episode."""
+def things_xml(away: str = "0 0 -3", group: int = 0) -> str:
+    """One body for each of THINGS, as MJCF: unseen bodies that are placed once an episode.
+
+    Args:
+        away: where they are as long as they have no place, x y z m; out of reach of everything.
+        group: MuJoCo's group of their geoms.
+    """
     return "".join(
-        f'<body name="{PREFIX}{index}" pos="0 0 -3"><geom name="{PREFIX}{index}" type="{thing.shape}" '
-        f'size="{" ".join(map(str, thing.size))}" rgba="0 0 0 0" {WORLD_COLLIDES} {CONTACT}/></body>'
+        f'<body name="{PREFIX}{index}" pos="{away}"><geom name="{PREFIX}{index}" type="{thing.shape}" '
+        f'size="{" ".join(map(str, thing.size))}" rgba="0 0 0 0" group="{group}" {WORLD_COLLIDES} {CONTACT}/></body>'
         for index, thing in enumerate(THINGS)
     )
+
+
+def set_out(model: Any, places: Sequence[Place], ground: float = 0.0) -> None:
+    """Put things where they stand, on a surface `ground` m high; the others stay away, as they were built."""
+    for place in places:
+        body, geom = model.body(f"{PREFIX}{place.thing}"), model.geom(f"{PREFIX}{place.thing}")
+        body.pos[:] = (place.x, place.y, ground + height(THINGS[place.thing]))
+        body.quat[:] = (np.cos(place.yaw / 2), 0.0, 0.0, np.sin(place.yaw / 2))
+        geom.rgba[:] = (*place.rgb, 1.0)
 
 
 def vivid(scene: Scene) -> tuple[tuple[float, float, float], ...]:

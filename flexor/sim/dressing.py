@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.sim import panda
-from flexor.sim.distractors import PREFIX, THINGS, height
+from flexor.sim.distractors import set_out
 from flexor.sim.layout import Layout
+from flexor.sim.optics import Lighting, slide_camera, turn_camera
 from flexor.sim.scenes import AGENT_CAMERA, LAMP, TABLE_GEOM, Scene
 from flexor.sim.shift_draw import ShiftDraw
 
@@ -34,20 +35,19 @@ class Dressing:
         self._geom_names = [model.geom(geom).name for geom in range(model.ngeom)]
         self._built = {name: getattr(model, name).copy() for name in CHANGED}
         self._measured = {name: copy.copy(getattr(model.stat, name)) for name in MEASURED}
-        self._ambient = model.vis.headlight.ambient.copy()
-        self._headlight = model.vis.headlight.diffuse.copy()
+        self._lighting = Lighting(model)
 
     def wear(self, layout: Layout, drawn: ShiftDraw) -> None:
         """Everything as built, then as the layout says, then as the shift says."""
         for name, original in self._built.items():
             getattr(self._model, name)[:] = original
         self._look(layout)
-        self._light(drawn)
+        self._lighting.shine(drawn, [self._model.light(LAMP)])
         self._paint(drawn)
         self._turn_cameras(drawn)
         self._grow(1.0 + drawn.size)
         self._roughen(1.0 + drawn.friction)
-        self._set_out(drawn)
+        set_out(self._model, drawn.places)
 
     def _geoms(self, name: str) -> list[int]:
         """The geoms of an item, or of the table."""
@@ -63,17 +63,6 @@ class Dressing:
         lamp.dir[:] = (lamp.dir + layout.lamp_sway) / np.linalg.norm(lamp.dir + layout.lamp_sway)
         model.camera(AGENT_CAMERA).pos[:] += layout.camera_sway
 
-    def _light(self, drawn: ShiftDraw) -> None:
-        headlight = self._model.vis.headlight
-        tone = np.array([1.0 + drawn.warmth, 1.0, 1.0 - drawn.warmth])
-        headlight.ambient[:] = self._ambient * (1.0 + drawn.ambient) * tone
-        headlight.diffuse[:] = self._headlight * (1.0 + drawn.ambient) * tone
-        if drawn.lamp or drawn.warmth:
-            self._model.light(LAMP).diffuse[:] *= (1.0 + drawn.lamp) * tone
-        if any(drawn.lean):
-            direction = self._model.light(LAMP).dir + np.asarray(drawn.lean)
-            self._model.light(LAMP).dir[:] = direction / np.linalg.norm(direction)
-
     def _paint(self, drawn: ShiftDraw) -> None:
         rgba = self._model.geom_rgba
         for geom in self._geoms(TABLE_GEOM) if any(drawn.table_rgb) else ():
@@ -85,12 +74,9 @@ class Dressing:
     def _turn_cameras(self, drawn: ShiftDraw) -> None:
         agent, wrist = self._model.camera(AGENT_CAMERA), self._model.camera(panda.WRIST_CAMERA)
         agent.pos[:] += np.asarray(drawn.agent_move)
-        wrist.pos[:] += _axes(wrist.quat) @ np.asarray(drawn.wrist_move)
-        for camera, degrees in ((agent, drawn.agent_turn), (wrist, drawn.wrist_turn)):
-            if any(degrees):
-                quat = camera.quat.copy()
-                mujoco.mju_quatIntegrate(quat, np.radians(degrees), 1.0)
-                camera.quat[:] = quat
+        slide_camera(wrist, drawn.wrist_move)
+        turn_camera(agent, drawn.agent_turn)
+        turn_camera(wrist, drawn.wrist_turn)
 
     def _grow(self, gain: float) -> None:
         """Scale what moves, at the same density. The model's derived constants follow."""
@@ -118,15 +104,6 @@ class Dressing:
             for geom in self._geoms(name):
                 self._model.geom_friction[geom] *= gain
 
-    def _set_out(self, drawn: ShiftDraw) -> None:
-        """Put the distractors where they stand; those without a place stay under the floor, as they were built."""
-        model = self._model
-        for place in drawn.places:
-            body, geom = model.body(f"{PREFIX}{place.thing}"), model.geom(f"{PREFIX}{place.thing}")
-            body.pos[:] = (place.x, place.y, height(THINGS[place.thing]))
-            body.quat[:] = (np.cos(place.yaw / 2), 0.0, 0.0, np.sin(place.yaw / 2))
-            geom.rgba[:] = (*place.rgb, 1.0)
-
 
 def repaint(rgb: NDArray[np.floating], turn: float, saturation: float, brightness: float) -> NDArray[np.float64]:
     """An RGB colour [3] in [0, 1] with its hue moved (turns of the colour circle), the rest scaled."""
@@ -134,10 +111,3 @@ def repaint(rgb: NDArray[np.floating], turn: float, saturation: float, brightnes
     return np.array(
         colorsys.hsv_to_rgb((hue + turn) % 1.0, min(1.0, strong * saturation), min(1.0, bright * brightness))
     )
-
-
-def _axes(quat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rotation matrix [3, 3] of a quaternion w x y z."""
-    matrix = np.empty(9)
-    mujoco.mju_quat2Mat(matrix, quat)
-    return matrix.reshape(3, 3)

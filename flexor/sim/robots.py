@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,8 +14,10 @@ from flexor.runtime.robot import Robot, RobotSpec, Status
 from flexor.sim.camera import CameraRig
 from flexor.sim.controller import METRES_PER_UNIT
 from flexor.sim.failure.judge import FailureJudge
+from flexor.sim.failure.tabletop import TabletopScene
 from flexor.sim.libero.protocol import LiberoSettings
 from flexor.sim.libero.suites import ALIASES, SUITES
+from flexor.sim.oracle import Oracle
 from flexor.sim.scenes import CAMERAS, SCENES
 from flexor.sim.sentences import instruction, spoken
 from flexor.sim.shift import NONE, Shift
@@ -41,7 +46,7 @@ class TabletopRobot:
         self._world, self._rig = self._stage(self._task.scene)
         self._prompt = instruction(self._task)
         self._step = 0
-        self._judge = FailureJudge(self._world, self._task)
+        self._judge = FailureJudge(TabletopScene(self._world, self._task))
         limit = np.ones(ACTION_DIM, dtype=np.float32)
         self._spec = RobotSpec(
             name="sim:tabletop",
@@ -80,7 +85,7 @@ class TabletopRobot:
         self._world.reset(seed)
         self._prompt = spoken(self._task, self._world.drawn)
         self._step = 0
-        self._judge = FailureJudge(self._world, self._task)
+        self._judge = FailureJudge(TabletopScene(self._world, self._task))
         return Status(step=0, done=False, success=is_done(self._task, self._world), prompt=self._prompt)
 
     def state(self) -> NDArray[np.float32]:
@@ -106,6 +111,10 @@ class TabletopRobot:
         self._world.hold()
         self._step += 1
         return self._status()
+
+    def expert(self) -> Callable[[], NDArray[np.float32]]:
+        """The oracle for the present episode: each call is its next action."""
+        return functools.partial(Oracle(self._task).act, self._world)
 
     def solved(self, task: str) -> bool:
         """Whether another task of the present scene is solved right now.

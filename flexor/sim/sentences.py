@@ -7,7 +7,7 @@ because a policy can never act on a word that it has not seen.
 from __future__ import annotations
 
 from flexor.sim.shift_draw import ShiftDraw
-from flexor.sim.shift_words import FREE, NAMES, REWORDED
+from flexor.sim.shift_words import FREE, NAMES, REWORDED, choose_wording
 from flexor.sim.tasks import TASKS, Task
 
 HELD_OUT_EVERY = 5
@@ -135,9 +135,4 @@ def wordings(task: Task) -> dict[str, tuple[str, ...]]:
 
 def spoken(task: Task, drawn: ShiftDraw) -> str:
     """The sentence of an episode: the plain one, unless a shift says it another way."""
-    pick = drawn.pick
-    for share, lines in zip(drawn.wording, wordings(task).values(), strict=True):
-        if pick < share:
-            return lines[int(pick / share * len(lines))]
-        pick -= share
-    return instruction(task)
+    return choose_wording(wordings(task), drawn.wording, drawn.pick) or instruction(task)

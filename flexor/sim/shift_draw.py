@@ -76,7 +76,7 @@ def draw_shift(shift: Shift, scene: Scene, seed: int, layout: Layout) -> ShiftDr
         rng = axis_generator(axis, seed)
         for dial in DIALS:
             if dial.axis == axis:
-                drawn[dial.name] = _turn(dial, shift.level, len(scene.items), rng)
+                drawn[dial.name] = turn_dial(dial, shift.level, len(scene.items), rng)
         if axis == "distractors":
             drawn["places"] = place_things(scene, layout, round(drawn["things"]), drawn["vivid"], rng)
         if axis == "paraphrase":
@@ -84,8 +84,11 @@ def draw_shift(shift: Shift, scene: Scene, seed: int, layout: Layout) -> ShiftDr
     return ShiftDraw(**drawn)
 
 
-def _turn(dial: Dial, level: str, items: int, rng: np.random.Generator) -> float | Vector:
+def turn_dial(dial: Dial, level: str, items: int, rng: np.random.Generator) -> Any:
+    """How far a dial is turned in an episode: a number or a tuple; with each_item a tuple of these, one an item."""
     fixed, spread = (np.asarray(part, dtype=np.float64) for part in dial.amount(level))
-    shape = (items,) if dial.each_item else fixed.shape
+    shape = (items, *fixed.shape) if dial.each_item else fixed.shape
     value = fixed + spread * rng.uniform(-1.0, 1.0, shape)
-    return float(value) if value.ndim == 0 else tuple(value.tolist())
+    if value.ndim == 0:
+        return float(value)
+    return tuple(tuple(row) if isinstance(row, list) else row for row in value.tolist())

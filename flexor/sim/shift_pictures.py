@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from flexor.runtime.observation import Observation
 from flexor.sim.oracle import Oracle
 from flexor.sim.robots import TabletopRobot
 from flexor.sim.scenes import CAMERAS
@@ -40,7 +41,7 @@ def write_pictures(folder: Path, seed: int) -> Iterator[Path]:
         commands = _commands(robots[axis, "none"], task, seed, steps)
         columns = [_column(robots[axis, level], level, task, seed, commands) for level in LEVELS]
         path = folder / f"shift-{axis}.png"
-        _side_by_side(columns).quantize(192).save(path, optimize=True)
+        side_by_side(columns).quantize(192).save(path, optimize=True)
         yield path
     for robot in robots.values():  # none before the last frame is drawn: see flexor.sim.camera
         robot.close()
@@ -62,17 +63,23 @@ def _column(
     robot.reset(seed, task)
     for command in commands:
         robot.act(command)
-    seen = robot.observe()
-    column = Image.new("RGB", (SIZE, SIZE * len(CAMERAS) + 8 + LINE * LINES), "white")
+    return column(robot.observe(), level)
+
+
+def column(seen: Observation, level: str, lines: int = LINES) -> Image.Image:
+    """Both cameras' frames, SIZE px wide, over a caption: the level and what is said."""
+    drawn = Image.new("RGB", (SIZE, SIZE * len(CAMERAS) + 8 + LINE * lines), "white")
     for row, camera in enumerate(CAMERAS):
-        column.paste(Image.fromarray(seen.images[camera]), (0, row * SIZE))
-    draw, font = ImageDraw.Draw(column), ImageFont.load_default(10)
-    for number, line in enumerate(textwrap.wrap(f"{level}: {seen.prompt}", LETTERS)):
+        frame = Image.fromarray(seen.images[camera])
+        drawn.paste(frame if frame.width == SIZE else frame.resize((SIZE, SIZE)), (0, row * SIZE))
+    draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(10)
+    for number, line in enumerate(textwrap.wrap(f"{level}: {seen.prompt}", LETTERS)[:lines]):
         draw.text((2, SIZE * len(CAMERAS) + 4 + LINE * number), line, "black", font)
-    return column
+    return drawn
 
 
-def _side_by_side(columns: Sequence[Image.Image]) -> Image.Image:
+def side_by_side(columns: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size, beside each other."""
     gap = 4
     width = sum(column.width for column in columns) + gap * (len(columns) - 1)
     whole = Image.new("RGB", (width, columns[0].height), "white")

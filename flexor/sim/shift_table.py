@@ -7,6 +7,7 @@ spread, drawn for each episode uniformly from -spread to +spread around it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Numbers = float | tuple[float, ...]
@@ -182,10 +183,10 @@ DIALS = (
 AXES = tuple(dict.fromkeys(dial.axis for dial in DIALS))
 
 
-def markdown() -> str:
+def markdown(dials: Sequence[Dial] = DIALS) -> str:
     """The table for people: a row a dial, a column a level, as `fixed ± spread`."""
     lines = ["| axis | what is turned | unit | low | medium | high |", "|---|---|---|---|---|---|"]
-    for dial in DIALS:
+    for dial in dials:
         amounts = " | ".join(_amount(*dial.amount(level)) for level in LEVELS[1:])
         lines.append(f"| `{dial.axis}` | {dial.meaning} (`{dial.name}`) | {dial.unit} | {amounts} |")
     return "\n".join(lines)

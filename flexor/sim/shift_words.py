@@ -6,6 +6,8 @@ no colour of its own the preposition tells it. None is longer than 20 words, whi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 REWORDED = {
     "place_on": (
         "could you put the {item} on the {target}",
@@ -76,3 +78,12 @@ NAMES = {
     "black_mat": "black patch",
 }
 """What an item is called in the free sentences."""
+
+
+def choose_wording(wordings: Mapping[str, Sequence[str]], shares: Sequence[float], pick: float) -> str | None:
+    """The sentence that `pick`, in [0, 1), falls on when each kind has its share; None for the plain one."""
+    for share, lines in zip(shares, wordings.values(), strict=True):
+        if pick < share:
+            return lines[int(pick / share * len(lines))]
+        pick -= share
+    return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 
 import mishaps
 import mujoco
@@ -18,10 +17,10 @@ from mishaps import Dropper, Greaser, Misser, behind_curtain, curtained, play
 from flexor.runtime.robot import FailureEvent
 from flexor.sim.failure.judge import LABELS, FailureJudge, leading
 from flexor.sim.failure.moment import MomentReader
-from flexor.sim.failure.sight import OUT_OF_VIEW, Sight
+from flexor.sim.failure.tabletop import TabletopScene
 from flexor.sim.oracle import Oracle
 from flexor.sim.robots import TabletopRobot
-from flexor.sim.scenes import AGENT_CAMERA, SCENES
+from flexor.sim.scenes import SCENES
 from flexor.sim.tabletop import MAX_STEPS
 from flexor.sim.tasks import TASKS
 from flexor.sim.world import World
@@ -125,6 +124,23 @@ def test_pressing_on_or_moving_what_should_be_left_alone_is_a_collision(
     assert (data["how"], data["on"]) == (how, on)
 
 
+def test_what_still_falls_when_an_episode_begins_was_moved_by_nobody(worlds: dict[str, World]) -> None:
+    world = worlds["blocks"]
+    world.reset(302)
+    world.data.joint("blue_block_joint").qpos[2] += 0.3
+    mujoco.mj_forward(world.model, world.data)
+    judge = FailureJudge(TabletopScene(world, TASKS[RED_ON_PLATE]))
+    for step in range(30):
+        world.act(mishaps.still(world, TASKS[RED_ON_PLATE], step))
+        judge.look(step)
+    assert judge.events == ()
+    world.data.joint("blue_block_joint").qpos[0] -= 0.04
+    mujoco.mj_forward(world.model, world.data)
+    judge.look(30)
+    (moved,) = judge.events
+    assert (moved.label, moved.data["on"], moved.data["distance_m"]) == ("collision", "blue_block", 0.04)
+
+
 @pytest.mark.parametrize("drive", [mishaps.still, mishaps.hover])
 def test_an_arm_that_only_waits_runs_out_of_time(worlds: dict[str, World], drive: mishaps.Driver) -> None:
     played = play(world_of(worlds, RED_ON_PLATE), RED_ON_PLATE, 302, drive, 50)
@@ -179,7 +195,7 @@ def test_what_leads_was_not_put_right_then_came_first_and_is_a_timeout_only_alon
 def test_the_pressing_force_is_what_mujocos_inverse_dynamics_say(worlds: dict[str, World]) -> None:
     world = worlds["blocks"]
     world.reset(303)
-    reader = MomentReader(world, TASKS[RED_ON_PLATE])
+    reader = MomentReader(TabletopScene(world, TASKS[RED_ON_PLATE]))
     for _ in range(30):
         world.act(mishaps.into_table(world, TASKS[RED_ON_PLATE], 0))
     pressed = reader.read(29).pressed
@@ -194,7 +210,7 @@ def test_the_pressing_force_is_what_mujocos_inverse_dynamics_say(worlds: dict[st
 def test_the_gripper_command_is_read_from_its_servo_also_while_it_holds(worlds: dict[str, World]) -> None:
     world = worlds["blocks"]
     world.reset(1)
-    reader = MomentReader(world, TASKS[RED_ON_PLATE])
+    reader = MomentReader(TabletopScene(world, TASKS[RED_ON_PLATE]))
     rng = np.random.default_rng(0)
     command = -1.0
     for step in range(60):
@@ -206,65 +222,12 @@ def test_the_gripper_command_is_read_from_its_servo_also_while_it_holds(worlds: 
         assert reader.read(step).closing == (command > 0), step
 
 
-@pytest.fixture(scope="module")
-def renderer(worlds: dict[str, World]) -> Iterator[mujoco.Renderer]:
-    made = mujoco.Renderer(worlds["blocks"].model, 480, 480)
-    made.enable_segmentation_rendering()
-    yield made
-    made.close()
-
-
-def test_rays_see_the_share_of_an_item_that_a_picture_shows(
-    worlds: dict[str, World], renderer: mujoco.Renderer
-) -> None:
-    """Against MuJoCo's own rendering: visible pixels over those that are left when nothing else is drawn."""
-    world = worlds["blocks"]
-    model, data = world.model, world.data
-    sight = Sight(world, (AGENT_CAMERA,))
-    geom = model.geom("red_block").id
-
-    def pixels() -> int:
-        renderer.update_scene(data, AGENT_CAMERA)
-        ids, kinds = np.moveaxis(renderer.render(), -1, 0)
-        return int(np.sum((ids == geom) & (kinds == mujoco.mjtObj.mjOBJ_GEOM)))
-
-    shares = []
-    for seed in (302, 303, 304):
-        world.reset(seed)
-        for step in range(30):
-            world.act(mishaps.park_in_view(world, TASKS[RED_ON_PLATE], step))
-            if step % 5 != 4:
-                continue
-            visible, rgba = pixels(), model.geom_rgba.copy()
-            model.geom_rgba[np.arange(model.ngeom) != geom, 3] = 0.0
-            alone = pixels()
-            model.geom_rgba[:] = rgba
-            shares.append((sight.view("red_block", 1.0).share, visible / alone))
-    rays, picture = np.array(shares).T
-    assert np.any(picture == 0.0)
-    assert np.any(picture > 0.95)
-    assert np.max(np.abs(rays - picture)) < 0.35
-    assert np.all(rays[picture < 0.02] < 0.2)
-    assert np.all(rays[picture > 0.6] >= 0.2)
-
-
-def test_what_is_outside_the_picture_is_not_seen(worlds: dict[str, World]) -> None:
-    world = worlds["blocks"]
-    world.reset(1)
-    sight = Sight(world, (AGENT_CAMERA,))
-    assert sight.view("red_block", 1.0).share > 0.7
-    world.data.joint("red_block_joint").qpos[:3] = (-1.0, 2.0, 0.3)
-    mujoco.mj_forward(world.model, world.data)
-    view = sight.view("red_block", 1.0)
-    assert (view.share, view.hidden_by) == (0.0, OUT_OF_VIEW)
-
-
 def test_judging_changes_nothing_in_the_world(worlds: dict[str, World]) -> None:
     states = []
     for judged in (False, True):
         world, task = worlds["blocks"], TASKS[RED_ON_PLATE]
         world.reset(3)
-        oracle, judge = Oracle(task), FailureJudge(world, task)
+        oracle, judge = Oracle(task), FailureJudge(TabletopScene(world, task))
         for step in range(40):
             world.act(oracle.act(world))
             if judged:

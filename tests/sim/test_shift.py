@@ -196,14 +196,14 @@ def test_robot_and_environment_are_in_the_shift_that_they_are_told() -> None:
 
 def test_recordings_say_their_shift_and_sentence_and_are_not_mixed_with_others(tmp_path: Path) -> None:
     shift = Shift("medium")
-    collect(tmp_path, 1, 40, 1, CollectSettings(), lambda demonstration, _: None, shift)
+    collect(tmp_path, "sim:tabletop", 1, 40, 1, CollectSettings(), lambda demonstration, _: None, shift)
     (row,) = EpisodeIndex(tmp_path).episodes()
     meta = read_episode(tmp_path / row.file).meta
     assert meta.extra["shift"] == shift.to_dict()
     task = TASKS[meta.task]
     assert meta.prompt == spoken(task, drawn(shift, SCENES[task.scene], 40))
     with pytest.raises(EpisodeError, match=r"'level': 'medium'.*'level': 'none'.*folder of their own"):
-        collect(tmp_path, 2, 40, 1, CollectSettings(), lambda demonstration, _: None)
+        collect(tmp_path, "sim:tabletop", 2, 40, 1, CollectSettings(), lambda demonstration, _: None)
 
 
 def test_nothing_of_a_model_remembers_the_episodes_before() -> None:

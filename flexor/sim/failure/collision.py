@@ -12,6 +12,7 @@ FORCE = 10.0  # N
 PRESS_STEPS = 2  # control steps in a row with that force
 APART_STEPS = 10  # control steps without touch, after which pressing on the same thing is a new collision
 MOVED = 0.03  # m from where the episode found it
+REST_MOVE = 0.001  # m a control step: what moves less has come to rest
 
 
 class CollisionWatch:
@@ -21,6 +22,7 @@ class CollisionWatch:
         self._pressing: dict[str, int] = {}  # control steps in a row with FORCE, by what is pressed on
         self._apart: dict[str, int] = {}  # control steps since the last touch, of what was collided with
         self._found: dict[str, NDArray[np.float64]] = {}
+        self._settled: set[str] = set()
         self._moved: set[str] = set()
 
     def look(self, moment: Moment) -> list[FailureEvent]:
@@ -51,9 +53,19 @@ class CollisionWatch:
         events = []
         for thing, place in moment.movable.items():
             found = self._found.setdefault(thing, place)
+            if thing not in self._settled:
+                self._settle(moment, thing, place)
+                continue
             distance = float(np.linalg.norm(place - found))
             if distance > MOVED and thing not in self._moved:
                 self._moved.add(thing)
                 data = {"how": "moved", "on": thing, "distance_m": round(distance, 4)}
                 events.append(FailureEvent("collision", moment.step, data))
         return events
+
+    def _settle(self, moment: Moment, thing: str, place: NDArray[np.float64]) -> None:
+        """Scenes may begin with things that still fall: where one was found is where it first came to rest."""
+        if moment.step >= 0 and np.linalg.norm(place - self._found[thing]) < REST_MOVE:
+            self._settled.add(thing)
+        elif thing not in moment.touched:
+            self._found[thing] = place

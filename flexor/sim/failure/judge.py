@@ -12,11 +12,9 @@ from flexor.sim.failure.collision import CollisionWatch
 from flexor.sim.failure.miss import MissWatch
 from flexor.sim.failure.moment import Moment, MomentReader
 from flexor.sim.failure.occlusion import OcclusionWatch
+from flexor.sim.failure.scene import WatchedScene
 from flexor.sim.failure.sight import Sight
 from flexor.sim.failure.slip import SlipWatch
-from flexor.sim.scenes import CAMERAS
-from flexor.sim.tasks import Task
-from flexor.sim.world import World
 
 LABELS = ("collision", "grasp_slip", "reach_miss", "occlusion", "timeout")
 """Every label; of two events of the same step the one named earlier here leads."""
@@ -37,20 +35,23 @@ def leading(events: Sequence[FailureEvent]) -> str:
 
 
 class FailureJudge:
-    """Make one when the world has been reset, let it look after every control step, and finish() at the end.
+    """Make one when the scene has been reset, let it look after every control step, and finish() at the end.
 
-    It reads the simulator's state and changes nothing; no picture is drawn.
+    It reads the simulator's state and changes nothing; no picture is drawn. Where a task has several parts it watches
+    the one that is being done: slips and misses are of that part's item, and a part that gets done shows that what
+    went wrong before was put right.
     """
 
-    def __init__(self, world: World, task: Task) -> None:
-        self._task = task
-        self._reader = MomentReader(world, task)
-        sight = Sight(world, CAMERAS)
-        self._slip = SlipWatch()
-        self._miss = MissWatch(pushes=task.kind == "push")
+    def __init__(self, scene: WatchedScene) -> None:
+        self._reader = MomentReader(scene)
+        self._closing_steps = scene.anatomy.closing_steps
+        self._sight = Sight(scene.anatomy)
         self._collision = CollisionWatch()
-        self._collision.look(self._reader.read(-1))
-        self._occlusions = {body: OcclusionWatch(sight, body) for body in (task.item, task.target)}
+        first = self._reader.read(-1)
+        self._collision.look(first)
+        self._aim = first.aim
+        self._slip, self._miss = SlipWatch(), MissWatch(first.aim.way, self._closing_steps)
+        self._occlusions: dict[str, OcclusionWatch] = {}
         self._events: list[FailureEvent] = []
         self._goal_distance = np.inf  # the item's, when the last event fired
 
@@ -62,13 +63,15 @@ class FailureJudge:
     def look(self, step: int) -> None:
         """Judge the state after control step `step`, counted from 0."""
         moment = self._reader.read(step)
+        if moment.aim != self._aim:
+            self._turn_to(moment)
         carried = self._slip.carried
-        found = [None if self._task.kind == "push" else self._slip.look(moment)]
+        found = [self._slip.look(moment) if moment.aim.way == "carry" else None]
         if self._slip.carried > carried or self._pushes_on(moment):
             self._recover(step, lambda event: True)
         found.append(self._miss.look(moment, self._slip.carrying))
         found.extend(self._collision.look(moment))
-        found.extend(watch.look(step) for watch in self._occlusions.values())
+        found.extend(self._occlusion(thing).look(step) for thing in (moment.aim.item, moment.aim.target) if thing)
         self._note(moment, [event for event in found if event is not None])
         self._recover(step, self._seen_since)
 
@@ -81,14 +84,26 @@ class FailureJudge:
         self._events.append(FailureEvent("timeout", step, {"steps": step + 1}))
         return leading(self._events)
 
+    def _turn_to(self, moment: Moment) -> None:
+        """Another part of the task is being done from this moment on."""
+        if moment.aim.finished > self._aim.finished:
+            self._recover(moment.step, lambda event: True)
+        self._aim, self._goal_distance = moment.aim, moment.goal_distance
+        self._slip, self._miss = SlipWatch(), MissWatch(moment.aim.way, self._closing_steps)
+
+    def _occlusion(self, thing: str) -> OcclusionWatch:
+        if thing not in self._occlusions:
+            self._occlusions[thing] = OcclusionWatch(self._sight, thing)
+        return self._occlusions[thing]
+
     def _note(self, moment: Moment, found: list[FailureEvent]) -> None:
         if found:
             self._events += found
-            self._goal_distance = _goal_distance(moment)
+            self._goal_distance = moment.goal_distance
 
     def _pushes_on(self, moment: Moment) -> bool:
-        pushed = self._task.kind == "push" and self._task.item in moment.touched
-        return pushed and _goal_distance(moment) < self._goal_distance - PUSHED
+        pushed = moment.aim.way == "push" and moment.aim.item in moment.touched
+        return pushed and moment.goal_distance < self._goal_distance - PUSHED
 
     def _seen_since(self, event: FailureEvent) -> bool:
         """Whether it is an occlusion that is over, and nothing else went wrong in or shortly after it."""
@@ -101,7 +116,3 @@ class FailureJudge:
             replace(event, recovered_at=step) if event.recovered_at is None and put_right(event) else event
             for event in self._events
         ]
-
-
-def _goal_distance(moment: Moment) -> float:
-    return float(np.linalg.norm((moment.target - moment.item)[:2]))

@@ -12,11 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.sim import panda
-from flexor.sim.tasks import Task
-from flexor.sim.world import World
-
-ROBOT_ROOT = "link0"
+from flexor.sim.failure.scene import Aim, WatchedScene
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,117 +21,130 @@ class Moment:
 
     Attributes:
         step: counted from 0, as the recorder counts.
-        task: what is asked.
-        item, target, grip: middles of the task's item and target and the point between the finger tips, [3] m.
-        fingers: how many of the two fingers touch each body that they touch.
-        gap: distance between the fingers, m.
+        aim: what is to be done.
+        item, target, grip: middles of the item and the target and the point between the finger tips, [3] m.
+        reach: from the grip to the middle of the item's nearest shape, m.
         closing: whether the gripper is commanded closed.
-        pressed: force (N) by (who presses, on what): the robot's bodies on everything but the item, and the item on
-            everything but table, floor and target. What is left out is the work itself.
-        touched: force (N) of the whole robot on each other body, the item among them.
-        movable: middle of each body that can move and is neither the robot's nor the item, [3] m.
+        gripped: what stops both closing fingers. Closed fingers that press on a thing from above grip nothing.
+        pressed: force (N) by (who presses, on what): the robot's bodies on everything but the item, and an item that
+            is not worked where it stands on everything but the ground, the target and whatever else may be moved.
+            What is left out is the work itself.
+        touched: force (N) of the whole robot on each other thing, the item among them.
+        movable: middle of each thing that can be moved away and should not be, [3] m.
     """
 
     step: int
-    task: Task
+    aim: Aim
     item: NDArray[np.float64]
     target: NDArray[np.float64]
     grip: NDArray[np.float64]
-    fingers: Mapping[str, int]
-    gap: float
+    reach: float
     closing: bool
+    gripped: str | None
     pressed: Mapping[tuple[str, str], float]
     touched: Mapping[str, float]
     movable: Mapping[str, NDArray[np.float64]]
 
     @property
-    def gripped(self) -> str | None:
-        """The body that stops both closing fingers. Closed fingers that press on one from above grip nothing."""
-        stopped = self.closing and self.gap > SMALLEST_GAP
-        return next((body for body, count in self.fingers.items() if stopped and count == 2), None)
-
-    @property
     def held(self) -> bool:
         """Whether the item is what is gripped."""
-        return self.gripped == self.task.item
+        return self.gripped == self.aim.item
 
     @property
-    def reach(self) -> float:
-        """From the point between the finger tips to the middle of the item, m."""
-        return float(np.linalg.norm(self.item - self.grip))
-
-
-SMALLEST_GAP = 0.01  # m
-
-
-def geom_owners(model: mujoco.MjModel) -> list[str]:
-    """By geom id: the name of its body, or its own name where it is fixed to the world itself (table, floor)."""
-    return [model.body(body).name if body else model.geom(geom).name for geom, body in enumerate(model.geom_bodyid)]
+    def goal_distance(self) -> float:
+        """Horizontally from the item to where it should be, m."""
+        return float(np.hypot(*(self.target - self.item)[:2]))
 
 
 class MomentReader:
-    """Reads moments of one episode of one task; changes nothing in the world."""
+    """Reads moments of one episode; changes nothing in the simulator."""
 
-    def __init__(self, world: World, task: Task) -> None:
-        """Begin at the state as it is: the gripper counts as commanded open if its target is not closing."""
-        self._world, self._task = world, task
-        model = world.model
-        self._robot = {body for body in range(model.nbody) if model.body(model.body_rootid[body]).name == ROBOT_ROOT}
-        self._fingers = {int(model.geom(name).id) for name in panda.FINGER_GEOMS}
-        self._item = int(model.body(task.item).id)
-        self._names = geom_owners(model)
-        self._movable = [
-            model.body(body).name for body in range(model.nbody) if model.body_dofnum[body] == 6 and body != self._item
-        ]
-        self._servo = int(model.actuator("servo1").id)
-        self._opening = float(world.data.ctrl[self._servo])
-        self._closing = self._opening <= 0.0
+    def __init__(self, scene: WatchedScene) -> None:
+        """Begin at the state as it is: the gripper counts as commanded open if its target is not closed."""
+        self._scene, self._anatomy = scene, scene.anatomy
+        self._owners = np.array(self._anatomy.owners)
+        self._movable = {n: body for n, body in self._anatomy.movable.items() if n not in self._anatomy.about}
+        self._solid: dict[str, NDArray[np.intp]] = {}
+        self._finger_target = scene.finger_target()
+        self._closing = self._finger_target <= 0.0
         self._force = np.zeros(6)
 
     def read(self, step: int) -> Moment:
         """The state now, after control step `step`."""
-        world, task = self._world, self._task
-        pressed, touched, fingers = self._contacts()
+        scene, data = self._scene, self._anatomy.data
+        closing = self._commanded_closed()
+        pairs = data.contact.geom
+        mine = self._anatomy.robot[pairs]
+        by_robot, fingers = self._robot_contacts(pairs, mine)
+        gripping = closing and scene.finger_gap() > self._anatomy.smallest_gap
+        gripped = next((thing for thing, which in fingers.items() if gripping and len(which) == 2), None)
+        touched: dict[str, float] = {}
+        for (_, thing), force in by_robot.items():
+            touched[thing] = touched.get(thing, 0.0) + force
+        aim = scene.aim(gripped, touched)
+        pressed = {pair: force for pair, force in by_robot.items() if pair[1] != aim.item}
+        if aim.way != "work":
+            pressed |= self._item_contacts(pairs, mine, aim)
+        grip = scene.grip_position()
+        places = data.geom_xpos[self._solid_geoms(aim.item)]
         return Moment(
             step=step,
-            task=task,
-            item=world.position(task.item),
-            target=world.position(task.target),
-            grip=world.grip_position(),
-            fingers=fingers,
-            gap=float(np.ptp(world.finger_positions())),
-            closing=self._commanded_closed(),
+            aim=aim,
+            item=scene.item_position(),
+            target=scene.target_position(),
+            grip=grip,
+            reach=float(np.sqrt(((places - grip) ** 2).sum(axis=1).min())),
+            closing=closing,
+            gripped=gripped,
             pressed=pressed,
             touched=touched,
-            movable={name: world.position(name) for name in self._movable},
+            movable={name: data.xpos[body].copy() for name, body in self._movable.items()},
         )
 
     def _commanded_closed(self) -> bool:
-        """From the target of the finger servo, which moves with the command until it is at an end of its way."""
-        opening = float(self._world.data.ctrl[self._servo])
-        if opening != self._opening or opening <= 0.0:
-            self._closing = opening <= 0.0 or opening < self._opening
-        self._opening = opening
+        target = self._scene.finger_target()
+        if target != self._finger_target or target <= 0.0:
+            self._closing = target <= 0.0 or target < self._finger_target
+        self._finger_target = target
         return self._closing
 
-    def _contacts(self) -> tuple[dict[tuple[str, str], float], dict[str, float], dict[str, int]]:
-        model, data, task = self._world.model, self._world.data, self._task
-        pressed: dict[tuple[str, str], float] = {}
-        touched: dict[str, float] = {}
-        fingers: dict[str, set[int]] = {}
-        for index, pair in enumerate(data.contact.geom.tolist()):
-            bodies = [int(model.geom_bodyid[geom]) for geom in pair]
-            mine = [body in self._robot for body in bodies]
-            if all(mine) or not (any(mine) or self._item in bodies):
-                continue
-            first = mine.index(True) if any(mine) else bodies.index(self._item)
-            by, on = self._names[pair[first]], self._names[pair[1 - first]]
-            work = on == task.item if any(mine) else bodies[1 - first] == 0 or on == task.target
-            mujoco.mj_contactForce(model, data, index, self._force)
-            force = float(np.linalg.norm(self._force[:3]))
-            if any(mine):
-                touched[on] = touched.get(on, 0.0) + force
-                fingers.setdefault(on, set()).update(self._fingers & set(pair))
-            if not work:
-                pressed[by, on] = pressed.get((by, on), 0.0) + force
-        return pressed, touched, {body: len(which) for body, which in fingers.items()}
+    def _robot_contacts(
+        self, pairs: NDArray[np.int32], mine: NDArray[np.bool_]
+    ) -> tuple[dict[tuple[str, str], float], dict[str, set[int]]]:
+        """Forces (N) by (part of the robot, thing), and which fingers touch each thing."""
+        owners, fingers = self._anatomy.owners, self._anatomy.fingers
+        forces: dict[tuple[str, str], float] = {}
+        touching: dict[str, set[int]] = {}
+        for index in np.flatnonzero(mine[:, 0] != mine[:, 1]).tolist():
+            first = int(mine[index, 1])
+            part, other = int(pairs[index, first]), int(pairs[index, 1 - first])
+            pair = owners[part], owners[other]
+            forces[pair] = forces.get(pair, 0.0) + self._newton(index)
+            if part in fingers:
+                touching.setdefault(pair[1], set()).add(fingers[part])
+        return forces, touching
+
+    def _item_contacts(
+        self, pairs: NDArray[np.int32], mine: NDArray[np.bool_], aim: Aim
+    ) -> dict[tuple[str, str], float]:
+        """Forces (N) of the item on what it should not press on."""
+        anatomy = self._anatomy
+        its = self._owners[pairs] == aim.item
+        forces: dict[tuple[str, str], float] = {}
+        for index in np.flatnonzero((its[:, 0] != its[:, 1]) & ~mine.any(axis=1)).tolist():
+            on = anatomy.owners[pairs[index, int(its[index, 0])]]
+            if on != aim.target and on not in anatomy.ground and on not in anatomy.about:
+                forces[aim.item, on] = forces.get((aim.item, on), 0.0) + self._newton(index)
+        return forces
+
+    def _newton(self, contact: int) -> float:
+        mujoco.mj_contactForce(self._anatomy.model, self._anatomy.data, contact, self._force)
+        return float(np.linalg.norm(self._force[:3]))
+
+    def _solid_geoms(self, thing: str) -> NDArray[np.intp]:
+        """The shapes of a thing that others bump into, or all where nothing does."""
+        if thing not in self._solid:
+            model, its = self._anatomy.model, self._owners == thing
+            solid = its & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))
+            self._solid[thing] = np.flatnonzero(solid if solid.any() else its)
+        return self._solid[thing]

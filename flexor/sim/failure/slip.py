@@ -65,7 +65,7 @@ class SlipWatch:
             how = "slipped"
         else:
             assert self._last is not None  # it was held before
-            still = np.linalg.norm(moment.item - self._last) < REST_MOVE and moment.task.item not in moment.touched
+            still = np.linalg.norm(moment.item - self._last) < REST_MOVE and moment.aim.item not in moment.touched
             self._resting = self._resting + 1 if still else 0
             if self._resting < REST_STEPS:
                 return None
@@ -74,6 +74,6 @@ class SlipWatch:
         data = {
             "how": how,
             "lift_m": round(self._lift, 4),
-            "goal_distance_m": round(float(np.hypot(*(moment.target - moment.item)[:2])), 4),
+            "goal_distance_m": round(moment.goal_distance, 4),
         }
         return FailureEvent("grasp_slip", lost.step, data)

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.errors import FlexorError
 from flexor.runtime.observation import Observation
 from flexor.runtime.robot import RobotFault, RobotSpec, Status
 from flexor.sim.controller import METRES_PER_UNIT
+from flexor.sim.failure.judge import FailureJudge
 from flexor.sim.libero.assets import prepare
 from flexor.sim.libero.goal import read_goal
+from flexor.sim.libero.oracle.expert import Expert
 from flexor.sim.libero.protocol import OFFICIAL_STARTS, LiberoSettings, find_protocol
 from flexor.sim.libero.retina import Retina
-from flexor.sim.libero.stage import WAIT_ACTION, WAIT_STEPS, Stage
+from flexor.sim.libero.shift.workplace import Workplace, open_stage
+from flexor.sim.libero.stage import WAIT_STEPS, Stage
+from flexor.sim.libero.starts import draw_start
 from flexor.sim.libero.suites import find_suite, official_starts
 from flexor.sim.libero.view import View, find_render
+from flexor.sim.libero.watched import StageScene
 from flexor.sim.scenes import CAMERAS
-from flexor.sim.shift import NONE, Shift
+from flexor.sim.shift import LIBERO, NONE, Shift
 from flexor.sim.tabletop import ACTION_DIM
 from flexor.sim.world import CONTROL_HZ
 
@@ -38,12 +43,14 @@ _DIVERGED = [int(kind) for kind in (_WARNINGS.mjWARN_BADQPOS, _WARNINGS.mjWARN_B
 
 @dataclass(slots=True)
 class _Place:
-    """A task's scene, what robosuite would see of it, and what draws that, once somebody looks."""
+    """A task's scene, what robosuite would see of it, what draws that, once somebody looks, and its present judge."""
 
     stage: Stage
     retina: Retina
+    workplace: Workplace
     starts: NDArray[np.float64]
     view: View | None = None
+    judge: FailureJudge | None = None
 
     def close(self) -> None:
         if self.view is not None:
@@ -65,16 +72,13 @@ class LiberoRobot:
             FlexorError: an unknown suite or setting, or LIBERO cannot run here.
         """
         settings = settings or LiberoSettings()
-        if shift.level != "none":
-            raise FlexorError(f"shift {shift.level!r} is not there for {suite} yet, expected none")
+        self._shift = shift.of(LIBERO)
         self._suite = find_suite(suite)
         self._protocol, self._render = find_protocol(settings.protocol), find_render(settings.render)
-        if settings.starts != "official":
-            raise FlexorError(f"{settings.starts} starts are not there yet for {suite}, expected official ones")
+        self._sampled = settings.starts == "sampled"
         self._places: OrderedDict[str, _Place] = OrderedDict()
         tasks = self._suite.tasks if only is None else (self._suite.find(only),)
         self._task = tasks[0]
-        self._gripper = WAIT_ACTION[-1]
         self._step = 0
         limit = np.ones(ACTION_DIM, dtype=np.float32)
         sent = self._render.sent
@@ -94,7 +98,7 @@ class LiberoRobot:
                 "protocol": self._protocol.name,
                 "render": self._render.name,
                 "starts": settings.starts,
-                "shift": shift.to_dict(),
+                "shift": self._shift.to_dict(),
                 **prepare().to_dict(),
             },
         )
@@ -109,6 +113,11 @@ class LiberoRobot:
         """The simulator behind the door, of the present task: for the oracle."""
         return self._place().stage
 
+    def expert(self) -> Callable[[], NDArray[np.float32]]:
+        """The scripted expert for the present episode: each call is its next action."""
+        place, expert = self._place(), Expert(self.stage)
+        return lambda: place.workplace.undone(expert.act()) if self._shift.level != "none" else expert.act()
+
     def reset(self, seed: int, task: str) -> Status:
         """Start an episode of a task, by its name or number, and let things settle as the protocol does.
 
@@ -119,13 +128,22 @@ class LiberoRobot:
         """
         self._task = self._suite.find(task)
         place = self._place()
-        trial = seed % OFFICIAL_STARTS
-        fixtures = place.stage.official_fixtures(*self._protocol.fixture_draw(trial))
-        place.stage.reset(place.starts[trial], fixtures)
+        place.workplace.clear()
+        if self._sampled:
+            start = draw_start(place.stage, seed)
+            state, fixtures = start.state, start.fixtures
+        else:
+            trial = seed % OFFICIAL_STARTS
+            fixtures = place.stage.official_fixtures(*self._protocol.fixture_draw(trial))
+            state = place.starts[trial]
+        place.workplace.dress(seed)
+        place.stage.reset(state, fixtures)
+        place.workplace.arrange()
         place.retina.reset()
         place.stage.wait(WAIT_STEPS)
-        self._step, self._gripper = 0, WAIT_ACTION[-1]
-        return Status(step=0, done=False, success=place.stage.is_done())
+        self._step = 0
+        place.judge = FailureJudge(StageScene(place.stage))
+        return Status(step=0, done=False, success=place.stage.is_done(), prompt=place.workplace.sentence)
 
     def state(self) -> NDArray[np.float32]:
         """Gripper-frame position (m), axis-angle (rad), finger positions (m), as robosuite has them: float32 [8]."""
@@ -135,8 +153,8 @@ class LiberoRobot:
         """Draw both cameras."""
         place = self._place()
         place.view = place.view or View(place.stage.model, self._render, self._protocol.resize)
-        images = {camera: place.view.shoot(place.retina, camera) for camera in CAMERAS}
-        return Observation(images=images, state=place.retina.state(), prompt=self._task.sentence)
+        images = {camera: place.workplace.shoot(place.view, place.retina, camera, self._step) for camera in CAMERAS}
+        return Observation(images=images, state=place.retina.state(), prompt=place.workplace.sentence)
 
     def act(self, action: NDArray[np.float32]) -> Status:
         """Play one action; returns as soon as it is simulated.
@@ -144,23 +162,23 @@ class LiberoRobot:
         Raises:
             RobotFault: the simulator broke down; the next reset builds the scene anew.
         """
+        return self._play(action)
+
+    def hold(self) -> Status:
+        """Keep the pose for one control period."""
+        return self._play(None)
+
+    def _play(self, command: NDArray[np.float32] | None) -> Status:
         place = self._place()
-        self._gripper = action[-1]
         try:
-            place.stage.act(action)
+            place.stage.act(place.workplace.send(command))
             success = place.stage.is_done()
         except Exception as error:  # whatever a simulator of a third party raises
             raise self._fault(f"{type(error).__name__}: {error}") from error
         if place.stage.data.warning.number[_DIVERGED].any():
             raise self._fault("the simulation diverged, and MuJoCo began it anew")
         self._step += 1
-        return Status(self._step, success or self._step >= self._spec.max_steps, success)
-
-    def hold(self) -> Status:
-        """Keep the pose for one control period."""
-        still = np.zeros(ACTION_DIM, dtype=np.float32)
-        still[-1] = self._gripper
-        return self.act(still)
+        return self._status(place, success)
 
     def solved(self, task: str) -> bool:
         """Whether another task of the suite is solved right now in the present scene.
@@ -176,13 +194,24 @@ class LiberoRobot:
         while self._places:
             self._places.popitem()[1].close()
 
+    def _status(self, place: _Place, success: bool) -> Status:
+        """After a control step."""
+        judge, played = place.judge, self._step - 1
+        done = success or self._step >= self._spec.max_steps
+        if judge is None:  # played without an episode
+            return Status(self._step, done, success)
+        judge.look(played)
+        failure = judge.finish(played, success) if done else None
+        return Status(self._step, done, success, failure, judge.events)
+
     def _place(self) -> _Place:
         name = self._task.name
         if name not in self._places:
             while len(self._places) >= OPEN_STAGES:
                 self._places.popitem(last=False)[1].close()
-            stage = Stage(self._task)
-            self._places[name] = _Place(stage, Retina(stage), official_starts(self._task))
+            stage = open_stage(self._task, self._shift)
+            workplace = Workplace(stage, self._shift)
+            self._places[name] = _Place(stage, Retina(stage), workplace, official_starts(self._task))
         self._places.move_to_end(name)
         return self._places[name]
 

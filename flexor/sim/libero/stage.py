@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
+from flexor.sim.libero.alternatives import goal_in_scene
 from flexor.sim.libero.assets import prepare
 from flexor.sim.libero.fixtures import OFFICIAL_SEED, FixtureDraws, Fixtures
 from flexor.sim.libero.goal import GoalError, Part, parse_goal
+from flexor.sim.libero.shift.extras import bodies_added
 from flexor.sim.libero.suites import SuiteTask
 
 WAIT_ACTION = np.array([0.0] * 6 + [-1.0], dtype=np.float32)
 WAIT_STEPS = 10
-_FINGERS = tuple(
-    (f"gripper0_finger{number}_collision", f"gripper0_finger{number}_pad_collision") for number in (1, 2)
-)
+STAND_IN_ROOMS = ("living_room",)  # reduced assets have a closed box there, between the camera and the table
+UNSEEN = 5  # a group of geoms that is not drawn
+FINGERS = tuple((f"gripper0_finger{number}_collision", f"gripper0_finger{number}_pad_collision") for number in (1, 2))
 
 
 class StageError(FlexorError):
@@ -37,28 +39,38 @@ class Stage:
         goal: what the task wants.
         env: the robosuite environment, for LIBERO's own predicates.
         model, data: MuJoCo's; they stay the same objects for the stage's life.
+        things, fixtures: names of what can be moved about, and of what cannot.
     """
 
-    def __init__(self, task: SuiteTask) -> None:
+    def __init__(self, task: SuiteTask, extras: str = "") -> None:
         """Build the scene (seconds).
+
+        Args:
+            extras: further bodies, as MJCF; they have to stand still.
 
         Raises:
             FlexorError: LIBERO cannot run here.
         """
-        prepare()
+        assets = prepare()
         from libero.libero.envs.env_wrapper import ControlEnv
 
         self.task = task
-        wrapper = ControlEnv(str(task.bddl_file), use_camera_obs=False, has_offscreen_renderer=False, ignore_done=True)
+        file = str(task.bddl_file)
+        with bodies_added(extras):
+            wrapper = ControlEnv(file, use_camera_obs=False, has_offscreen_renderer=False, ignore_done=True)
         self.env: Any = wrapper.env
         self.model: Any = self.env.sim.model._model
         self.data: Any = self.env.sim.data._data
+        if assets.reduced:
+            names = [self.model.geom(geom).name for geom in range(self.model.ngeom)]
+            self.model.geom_group[np.isin(names, STAND_IN_ROOMS)] = UNSEEN
         self.goal = parse_goal(self.env.parsed_problem["goal_state"])
         self._fixtures = FixtureDraws(self.env)
         self._robot = self.env.robots[0]
+        self.things, self.fixtures = tuple(self.env.objects_dict), tuple(self.env.fixtures_dict)
         self._bodies: dict[str, int] = dict(self.env.obj_body_id)
         self._sites = {name: self.model.site(name).id for name in self.env.object_sites_dict}
-        self._fingers = [[self.model.geom(name).id for name in names] for names in _FINGERS]
+        self._fingers = [[self.model.geom(name).id for name in names] for names in FINGERS]
         self._hear_nothing()
         self._fixtures.official(0)
         self._fresh = _arrays(self._robot.controller)
@@ -93,6 +105,15 @@ class Stage:
         """Where the fixtures stand in the trial-th episode of an evaluation that seeds with `seed`; reset after it."""
         return self._fixtures.official(trial, seed)
 
+    def draw(self, seed: int) -> tuple[NDArray[np.float64], Fixtures]:
+        """A scene as LIBERO itself draws it after `seed` (below 2**32); what the simulator is doing is lost."""
+        fixtures = self._fixtures.seeded(seed)
+        return self.start(), fixtures
+
+    def draw_scene(self, seed: int) -> Fixtures:
+        """Place everything as LIBERO's own samplers do with a seed of ours; returns where the fixtures stand."""
+        return self._fixtures.sampled(seed)
+
     def start(self) -> NDArray[np.float64]:
         """The present state as `reset` takes it."""
         return self.env.sim.get_state().flatten()
@@ -102,9 +123,33 @@ class Stage:
         for _ in range(steps):
             self.act(WAIT_ACTION)
 
+    def move(self, thing: str, offset: NDArray[np.float64]) -> None:
+        """Move something that is free by [2] m along x and y; nothing is settled.
+
+        Raises:
+            StageError: the scene has no such thing.
+        """
+        self._id(thing)
+        self.data.joint(self.env.objects_dict[thing].joints[-1]).qpos[:2] += offset
+
+    def turn_joints(self, turns: NDArray[np.float64]) -> None:
+        """Turn the seven arm joints by so much, rad; the controller takes the new pose for its own."""
+        self.data.qpos[self._robot._ref_joint_pos_indexes] += turns
+        self.env.sim.forward()
+        self._robot.controller.update(force=True)
+        self._robot.controller.reset_goal()
+
     def act(self, action: NDArray[np.floating]) -> None:
         """Play one action [7] for a control period of 50 ms."""
         self.env.step(action)
+
+    def solved(self, other: SuiteTask) -> bool:
+        """Whether what another task comes to in this scene is so right now.
+
+        Raises:
+            GoalError: it cannot be asked for here.
+        """
+        return goal_in_scene(self.task, other).holds(self)
 
     def is_done(self) -> bool:
         """Whether the task is solved right now, by LIBERO's own predicate."""

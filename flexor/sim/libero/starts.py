@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
 from flexor.sim.libero.fixtures import Fixtures
+from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
 SHIFT_ON_TABLE, SHIFT_ON_FIXTURE = 0.030, 0.012  # m that things are moved by, at most, from where LIBERO draws them
 JOINT_SPREAD = 0.05  # rad, standard deviation of each arm joint
 SETTLE_STEPS = 20  # control steps until things have come to rest
-MOST_ROLL, MOST_TURN = 0.015, 0.15  # m and rad that a thing may move while it settles
+MOST_MOVED = (0.015, 0.15)  # m and rad that a thing may move while it settles
+MOST_NESTLED = (0.050, 0.60)  # the same of what stands on another object: a bowl leans in the ramekin that carries it
 DROP = 0.002  # m over what carries it that a thing is let fall from
+FOOT = 0.025  # m about its middle that has to be carried
 ATTEMPTS = 50
 
 
@@ -82,6 +85,12 @@ def _move(stage: Stage, rng: np.random.Generator) -> None:
         shifts[name] = np.append(rng.uniform(-most, most, 2), 0.0)
     for name, carrier in carriers.items():
         _qpos(stage, name)[:3] += shifts[name] if name in shifts else shifts[carrier]
+    shapes = Shapes(stage)
+    for name in sorted(carriers, key=lambda name: carriers[name] in carriers):  # what carries comes down first
+        mujoco.mj_forward(stage.model, stage.data)
+        bottom = float(shapes.box(name)[0][2])
+        here = stage.position(name)
+        _qpos(stage, name)[2] -= max(0.0, bottom - DROP - shapes.top_between(here, here, FOOT, (name,)))
     mujoco.mj_forward(stage.model, stage.data)
 
 
@@ -111,10 +120,12 @@ def _poses(stage: Stage) -> dict[str, tuple[NDArray[np.float64], NDArray[np.floa
 
 def _stands(stage: Stage, placed: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> bool:
     """Whether every object is still where and how it was put, but for how high."""
+    carriers = _carriers(stage)
     for name, (position, rotation) in placed.items():
+        far, much = MOST_NESTLED if carriers.get(name) in carriers else MOST_MOVED
         rolled = float(np.hypot(*(stage.position(name) - position)[:2]))
         turned = float(np.arccos(np.clip((np.trace(stage.rotation(name) @ rotation.T) - 1.0) / 2.0, -1.0, 1.0)))
-        if rolled > MOST_ROLL or turned > MOST_TURN:
+        if rolled > far or turned > much:
             return False
     return not stage.is_done()
 

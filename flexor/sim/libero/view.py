@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from flexor.sim.libero.protocol import Resize
 from flexor.sim.libero.retina import Retina
 from flexor.sim.scenes import CAMERAS
 
+Frame = NDArray[np.uint8]
 SENT = 224  # px, what openpi's client sends
 _MAX_GEOMS = 1000  # robosuite's
 
@@ -84,10 +86,15 @@ class View:
         for flag in () if render.costly else COSTLY:
             self._scene.flags[flag] = 0
 
-    def shoot(self, retina: Retina, camera: str) -> NDArray[np.uint8]:
+    def shoot(self, retina: Retina, camera: str, look: Callable[[Frame], Frame] | None = None) -> Frame:
         """One frame as the policy gets it, uint8 [sent, sent, 3] RGB: turned by 180 degrees, which is upright and
-        mirrored."""
+        mirrored.
+
+        Args:
+            look: what becomes of the frame as drawn, before it is made smaller.
+        """
         frame = self.draw(retina, camera)[::-1, ::-1]
+        frame = frame if look is None else look(frame)
         if self._render.sent == self._render.size:
             return np.ascontiguousarray(frame)
         if self._resize == "bilinear":
@@ -112,6 +119,12 @@ class View:
         frame = np.empty((size, size, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(frame, None, window, self._drawn)
         return frame
+
+    def load_textures(self, textures: Iterable[int]) -> None:
+        """Load these of the model's textures again, after they were painted over."""
+        _context().make_current()
+        for number in textures:
+            mujoco.mjr_uploadTexture(self._model, self._drawn, number)
 
     def close(self) -> None:
         """Free the textures and meshes; the OpenGL context stays."""

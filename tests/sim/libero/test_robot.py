@@ -20,7 +20,7 @@ from flexor.sim.libero.protocol import LiberoSettings, ProtocolError
 from flexor.sim.robots import LIBERO, UnknownRobotError, open_robot, sim_robot
 from flexor.sim.scenes import CAMERAS
 
-pytestmark = needs_libero
+pytestmark = [needs_libero, pytest.mark.timeout(600)]
 
 STILL = np.zeros(7, np.float32)
 

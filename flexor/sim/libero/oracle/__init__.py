@@ -1,1 +1,1 @@
-"""The scripted expert for LIBERO's goals: small skills that look at the simulator's state, and a plan that picks one."""
+"""The scripted expert for LIBERO: small skills that look at the simulator's state, and a plan that picks one."""

@@ -41,7 +41,11 @@ class Expert:
         return retreat(self.stage)
 
     def _in_hand(self, part: Part) -> bool:
-        return part.predicate in ("on", "in") and kind(part.thing) != plate.KIND and is_held(self.stage, self._shapes, part.thing)
+        return (
+            part.predicate in ("on", "in")
+            and kind(part.thing) != plate.KIND
+            and is_held(self.stage, self._shapes, part.thing)
+        )
 
     def _work(self, part: Part) -> NDArray[np.float32] | None:
         """The next action for one part; None when it is done and out of the hand."""
@@ -67,9 +71,8 @@ class Expert:
 
     def _push(self, part: Part) -> NDArray[np.float32] | None:
         stage = self.stage
-        down = plate.is_in_plate(stage, part)
-        if part.holds(stage) and (plate.is_there(stage, part) or not down):
-            return self._in_phase("leave", part.thing, retreat(stage)) if down else None
+        if part.holds(stage) and (plate.is_there(stage, part) or not plate.is_pinched(stage, part)):
+            return self._in_phase("leave", part.thing, leave(stage)) if is_at(stage, self._shapes, part.thing) else None
         return self._in_phase("push", part.thing, plate.push(stage, self._shapes, part))
 
     def _in(self, part: Part) -> NDArray[np.float32] | None:

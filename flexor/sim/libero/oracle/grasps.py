@@ -24,13 +24,17 @@ SPAN = 0.072  # m: the widest thing that is taken between the fingers, which ope
 TIP = 0.010  # m from the point between the fingers to their tips
 PALM = 0.026  # m from that point up to where the hand begins, with room to spare
 FINGER_SWEEP = (0.014, 0.024, 0.034, 0.044, 0.055)  # m from the grip's middle: what a finger passes when it closes
-LEAST_ROOM, CROWDED = 0.003, 0.1  # m; m that the hand would rather go than have one point in something else
+LEAST_ROOM, CROWDED = 0.004, 0.1  # m; m that the hand would rather go than have one point in something else
 # Points under the open hand in its own frame, m: under what its fingers pass when they close, its palm and its wrist.
 _SIDES = (-1, 1)
-_FINGERS = [(s * a, b, TIP) for s in _SIDES for a in (0.014, 0.024, 0.034, 0.044, 0.055) for b in (-0.01, 0.01)]
+_FINGERS = [
+    (s * a, b, TIP - LEAST_ROOM) for s in _SIDES for a in (0.014, 0.024, 0.034, 0.044, 0.055) for b in (-0.01, 0.01)
+]
 _PALM = [(s * a, b, -0.038) for s in _SIDES for a in (0.05, 0.066, 0.082, 0.098) for b in (-0.02, 0.0, 0.02)]
-_WRIST = [(a, b, -0.14) for a in (-0.05, 0.05) for b in (-0.05, 0.05)]
-HAND = np.array(_FINGERS + _PALM + _WRIST)
+_HAND = np.array(_FINGERS + _PALM)
+# The same of the wrist, from its axis, m, level and in the world: a round thing about the hand's axis and behind it.
+_RING = 0.06 * np.array([(np.cos(angle), np.sin(angle), 0.0) for angle in np.arange(8) * np.pi / 4])
+WRIST_LOW = 0.135  # m of the wrist's lower side over the grip
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def best_grasp(stage: Stage, shapes: Shapes, name: str, move: NDArray[np.float64
     ):
         if cost >= least:
             break
-        hand = grasp.point + HAND @ grasp.rotation.T
+        hand = _hand(stage, grasp)
         cost += 3.0 * CROWDED * shapes.crowding(hand, LEAST_ROOM, name)
         if move is not None and cost < least:
             cost += CROWDED * shapes.crowding(hand + move, LEAST_ROOM, name)
@@ -141,17 +145,28 @@ def best_grasp(stage: Stage, shapes: Shapes, name: str, move: NDArray[np.float64
 def _shorter(grasp: Grasp, rotation: NDArray[np.float64]) -> Grasp:
     """The same with the fingers the other way round where that is less to turn, and not too far for the last joint."""
     other = grasp.rotation * np.array([-1.0, -1.0, 1.0])
-    now = float(np.arctan2(-rotation[0, 0], rotation[1, 0]))
-    if abs(now) < FAR_ROUND and np.trace(other @ rotation.T) > np.trace(grasp.rotation @ rotation.T):
+    round_, other_round = (abs(float(np.arctan2(-turn[0, 0], turn[1, 0]))) for turn in (grasp.rotation, other))
+    nearer = np.trace(other @ rotation.T) > np.trace(grasp.rotation @ rotation.T)
+    if round_ > FAR_ROUND or (nearer and other_round < FAR_ROUND):
         return replace(grasp, rotation=other)
     return grasp
+
+
+def _hand(stage: Stage, grasp: Grasp) -> NDArray[np.float64]:
+    """Points under hand and wrist at a grasp, [n, 3] m."""
+    back = stage.data.body("robot0_link1").xpos - grasp.point
+    back = np.append(back[:2] / np.hypot(*back[:2]), 0.0)
+    axis = grasp.point - WRIST_LOW * grasp.rotation[:, 2]
+    return np.concatenate([grasp.point + _HAND @ grasp.rotation.T, axis + _RING, axis + WRIST_OFFSET * back + _RING])
 
 
 def _distance(grasp: Grasp, grip: NDArray[np.float64], rotation: NDArray[np.float64]) -> float:
     """How far the hand is from a grasp, m; a radian counts as 5 cm, and its fingers may be the other way round."""
     alike = max(abs(float(rotation[:, 0] @ grasp.rotation[:, 0])), 0.0)
     lean = float(rotation[:, 2] @ grasp.rotation[:, 2])
-    return float(np.linalg.norm(grasp.point - grip)) + 0.05 * float(np.arccos(min(alike, 1.0)) + np.arccos(np.clip(lean, -1.0, 1.0)))
+    return float(np.linalg.norm(grasp.point - grip)) + 0.05 * float(
+        np.arccos(min(alike, 1.0)) + np.arccos(np.clip(lean, -1.0, 1.0))
+    )
 
 
 def _inconvenience(stage: Stage, grasp: Grasp, grip: NDArray[np.float64], now: float) -> float:

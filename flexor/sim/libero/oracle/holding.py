@@ -9,7 +9,7 @@ from flexor.sim.libero.goal import Part
 from flexor.sim.libero.oracle.grasps import best_grasp
 from flexor.sim.libero.oracle.motion import CLOSE, OPEN, UP, step_along, upright
 from flexor.sim.libero.oracle.places import Place
-from flexor.sim.libero.oracle.reach import FUNNEL_SLOPE, reach, rising_first
+from flexor.sim.libero.oracle.reach import reach, rising_first
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
@@ -19,21 +19,27 @@ CLOSE_BY = 0.020  # m: no better place is looked for when it lies well already
 TOUCH_RISE = 0.03  # m that an object is lifted by when it touches something before it is there
 RESTING = 0.015  # m higher than it should be that an object may come to rest
 RELEASED = 0.075  # m between fingers that are open
-LEAVE_BESIDE, LEAVE_LEANING, LEAVE_ABOVE = 0.02, 0.06, 0.05  # m from an object that the hand has to be before it does something else
+LEAVE_BESIDE, LEAVE_LEANING, LEAVE_ABOVE = (
+    0.02,
+    0.06,
+    0.05,
+)  # m from an object that the hand has to be before it does something else
 HALF_OPEN, NEARLY_OPEN = 0.03, 0.06  # m between fingers that may leave; that are open
 LEANING = -0.8  # of the hand's axis along the vertical: above it, it leans
 HOME_HEIGHT = 0.24  # m over the arm's foot
 RETREAT = 0.10  # m ahead that the leaving hand is sent
 SKEW = 0.12  # rad that an object may lie off the direction that it should
+UNDER_MARGIN, UNDER_BEYOND = 0.012, 0.02  # m beside what is over an object, and farther that it is sent
+UNDER_ITS_PLACE = 0.08  # m from its place within which something may well be over it: the handles of higher drawers
+UNDER_RISE = 0.02  # m that it is lifted meanwhile
 STILL = 0.02  # m/s of the fingers: they have closed as far as they can
 
 
 def is_held(stage: Stage, shapes: Shapes, name: str) -> bool:
     """Whether both fingers touch an object and have come to rest on it, or carry it already."""
-    touching = stage.fingers_touching(name)
-    if touching and not shapes.touches(name):
+    if shapes.hangs(name):
         return True
-    return touching == 2 and float(np.abs(stage.finger_speeds()).max()) < STILL
+    return stage.fingers_touching(name) == 2 and float(np.abs(stage.finger_speeds()).max()) < STILL
 
 
 def grasp(stage: Stage, shapes: Shapes, name: str, place: Place) -> NDArray[np.float32]:
@@ -85,9 +91,15 @@ def carry(stage: Stage, shapes: Shapes, part: Part, place: Place) -> NDArray[np.
     lies_well = touching and left < CLOSE_BY and part.holds(stage)
     if lies_well or has_arrived(stage, shapes, name, place):
         return step_along(stage, np.zeros(3), OPEN, place.rotation(stage, name))
+    out = shapes.way_out(name, UNDER_MARGIN)
+    if out.any() and left > UNDER_ITS_PLACE:
+        way = (
+            out * (1.0 + UNDER_BEYOND / np.abs(out).sum()) + UNDER_RISE * UP * touching
+        )  # from under what is over it, before it rises
+        return step_along(stage, way, CLOSE, place.rotation(stage, name))
     over = shapes.top_between(here, place.point, CARRY_MARGIN + place.width, (name,)) + CARRY_CLEARANCE - place.point[2]
     off = left - 0.8 * place.radius + 0.1 * max(0.0, abs(place.skew(stage, name)) - SKEW)
-    way[2] += np.clip(FUNNEL_SLOPE * off, 0.0, max(over, LEAST_RISE))
+    way[2] += np.clip(place.slope * off, 0.0, max(over, LEAST_RISE))
     if touching:
         way[2] = max(way[2], TOUCH_RISE)  # it has come down too early, or has not left yet
     return step_along(stage, rising_first(way), CLOSE, place.rotation(stage, name))

@@ -13,8 +13,8 @@ from flexor.sim.libero.oracle.motion import UP, about, upright
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
-
 LEANING = -0.95  # of the hand's axis along the vertical: above it, it is meant to lean
+STEEP = 6.0  # the way down between walls
 SIDE_BY_SIDE = 0.008  # m between things that share a place
 
 
@@ -27,6 +27,7 @@ class Place:
         radius: how near in x and y, m.
         height: how far above, m.
         width: half the room that the object takes on its way, m.
+        slope: height over it by the distance from it, on the way down.
         align: an own axis of the object (0 x, 1 y, 2 z) and the direction, [3], that it is to lie along; none, if it
             does not matter.
     """
@@ -35,6 +36,7 @@ class Place:
     radius: float = 0.010
     height: float = 0.008
     width: float = 0.03
+    slope: float = 2.5
     align: tuple[int, NDArray[np.float64]] | None = None
 
     def skew(self, stage: Stage, name: str) -> float:
@@ -74,8 +76,8 @@ def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: in
         narrow = _narrow_axis(stage, shapes, part.thing)
         if narrow is not None and abs(extent[0] - extent[1]) > 0.02:
             align = (narrow, np.eye(3)[int(np.argmin(extent[:2]))])
-            return Place(np.append(point[:2], floor + 0.02), 0.010, height, width, align)
-        return Place(np.append(point[:2], floor + 0.02), 0.02, height, width)
+            return Place(np.append(point[:2], floor + 0.02), 0.010, height, width, STEEP, align)
+        return Place(np.append(point[:2], floor + 0.02), 0.02, height, width, STEEP)
     if part.place in stage.env.object_sites_dict:
         top = shapes.top_between(point, point, 0.0, (part.thing,))
         return Place(np.append(point[:2], top), 0.012, 0.008, width)

@@ -15,7 +15,9 @@ NEAR_CLOSING, DEEP_CLOSING = 0.030, 0.020  # m: how far the thing may shift whil
 SKEW = 0.15  # rad that the hand may still be turned wrongly
 FUNNEL_RADIUS, FUNNEL_SLOPE = 0.004, 2.5  # how far before the grasp by how far off its axis
 APPROACH = 0.08  # m before the grasp at which the hand comes, or farther if something is in its way
+LEAN = 0.7  # rad that the hand may look elsewhere while it goes
 MARGIN, CLEARANCE = 0.04, 0.03  # m beside and below the fingers on their way
+HAND_MARGIN, PALM_HEIGHT = 0.10, 0.031  # m beside the hand on its way; m of the hand over the point between the fingers
 LAG_LENGTH = 0.04  # m too low at which the hand does not move on before it has risen
 CLOSED, HALF_CLOSED = 0.004, 0.07  # m between the fingers
 
@@ -54,9 +56,13 @@ def approach(
     off += max(0.0, turn - 0.1) * 0.1
     standoff = APPROACH
     if axis[2] < -0.8:
-        standoff = max(APPROACH, shapes.top_between(grip, aim.point, MARGIN, (name,) * bool(name)) + CLEARANCE - aim.point[2])
+        mine = (name,) * bool(name)
+        fingers = shapes.top_between(grip, aim.point, MARGIN, mine) + CLEARANCE
+        palm = shapes.top_between(grip, aim.point, HAND_MARGIN, mine) + CLEARANCE - PALM_HEIGHT
+        standoff = max(APPROACH, fingers - aim.point[2], palm - aim.point[2])
     way = way - axis * np.clip(FUNNEL_SLOPE * (off - FUNNEL_RADIUS), 0.0, standoff)
-    way *= np.clip((1.2 - turn) / 0.6, 0.0, 1.0)  # a hand that is turned far swings about before it goes
+    lean = float(np.arccos(np.clip(aim.rotation[:, 2] @ stage.grip_rotation()[:, 2], -1.0, 1.0)))
+    way *= np.clip((LEAN - lean) / LEAN, 0.0, 1.0)  # a hand that looks elsewhere swings about before it goes
     return step_along(stage, rising_first(way), gripper, aim.rotation)
 
 

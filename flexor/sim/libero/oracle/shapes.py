@@ -24,13 +24,12 @@ class Shapes:
         self._stage = stage
         model = stage.model
         roots = model.body_rootid[model.geom_bodyid]
-        robot = {int(model.body(name).id) for name in ("robot0_base", "robot0_link0", "mount0_base") if _has(model, name)}
-        robots = {int(model.body_rootid[body]) for body in robot} - {0}
+        arm = [int(model.body_rootid[model.body(name).id]) for name in ("robot0_base", "gripper0_right_gripper")]
         solid = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
         boxed = model.geom_type != int(mujoco.mjtGeom.mjGEOM_PLANE)
-        self._geoms = np.flatnonzero(solid & boxed & ~np.isin(roots, list(robots)))
+        self._geoms = np.flatnonzero(solid & boxed & ~np.isin(roots, arm))
+        self._arm = set(np.flatnonzero(np.isin(roots, arm)).tolist())
         self._roots = roots[self._geoms]
-        self._bodies = model.geom_bodyid[self._geoms]
         self._centres, self._halves = model.geom_aabb[self._geoms, :3], model.geom_aabb[self._geoms, 3:]
 
     def boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -72,18 +71,40 @@ class Shapes:
         way = b[:2] - a[:2]
         count = 2 + int(np.hypot(*way) / _PATH_STEP)
         points = a[:2] + np.linspace(0.0, 1.0, count)[:, None] * way
-        inside = (points[:, None] > low[:, :2] - margin).all(axis=2) & (points[:, None] < high[:, :2] + margin).all(axis=2)
+        inside = (points[:, None] > low[:, :2] - margin).all(axis=2) & (points[:, None] < high[:, :2] + margin).all(
+            axis=2
+        )
         hit = inside.any(axis=0)
         return float(high[hit, 2].max()) if hit.any() else -np.inf
 
+    def way_out(self, name: str, margin: float) -> NDArray[np.float64]:
+        """The shortest level way, along x or y, from under whatever is over a thing, [3] m; zero when nothing is."""
+        low, high = self.boxes()
+        mine = self._roots == self._stage.body(name)
+        near, far = low[mine].min(axis=0) - margin, high[mine].max(axis=0) + margin
+        over = ~mine & (low[:, 2] > far[2] - margin - 0.01) & (low[:, :2] < far[:2]).all(axis=1)
+        over &= (high[:, :2] > near[:2]).all(axis=1)
+        if not over.any():
+            return np.zeros(3)
+        ways = [
+            sign * np.eye(3)[axis] * size
+            for axis in (0, 1)
+            for sign, size in (
+                (1, float(high[over, axis].max() - near[axis])),
+                (-1, float(far[axis] - low[over, axis].min())),
+            )
+        ]
+        return min(ways, key=lambda way: float(np.abs(way).sum()))
+
     def crowding(self, points: NDArray[np.float64], room: float, without: str) -> int:
-        """How many of some points [n, 3] cannot be come to from above: in, below, or nearer than `room` m beside things.
+        """How many of some points [n, 3] cannot be come to from above: in, below, or nearer than `room` m to things.
 
         One thing does not count. Boxes are taken as they are turned.
         """
         data = self._stage.data
         low, high = self.boxes()
-        near = (low < points.max(axis=0) + [room, room, COLUMN]).all(axis=1) & (high > points.min(axis=0) - room).all(axis=1)
+        near = (low < points.max(axis=0) + np.array([room, room, COLUMN])).all(axis=1)
+        near &= (high > points.min(axis=0) - room).all(axis=1)
         near &= self._roots != self._stage.body(without)
         geoms = self._geoms[near]
         rotations = data.geom_xmat[geoms].reshape(-1, 3, 3)
@@ -98,12 +119,16 @@ class Shapes:
 
     def touches(self, name: str) -> bool:
         """Whether a thing rests against anything but the robot."""
+        return bool(self._neighbours(name) - self._arm)
+
+    def hangs(self, name: str) -> bool:
+        """Whether nothing but the robot touches a thing."""
+        neighbours = self._neighbours(name)
+        return bool(neighbours) and neighbours <= self._arm
+
+    def _neighbours(self, name: str) -> set[int]:
+        """The geoms that touch a thing."""
         stage, body = self._stage, self._stage.body(name)
         pairs = stage.data.contact.geom[: stage.data.ncon]
-        roots = stage.model.body_rootid[stage.model.geom_bodyid[pairs]]
-        known = np.isin(pairs, self._geoms)
-        return bool((known.all(axis=1) & (roots == body).any(axis=1) & (roots != body).any(axis=1)).any())
-
-
-def _has(model: mujoco.MjModel, name: str) -> bool:
-    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) >= 0
+        mine = stage.model.body_rootid[stage.model.geom_bodyid[pairs]] == body
+        return {int(other) for pair, own in zip(pairs, mine, strict=True) for other in pair[~own] if own.any()}
