@@ -72,17 +72,20 @@ def sisters(stage: Stage, region: str) -> list[str]:
     ]
 
 
-def tilted(outward: NDArray[np.float64], tilt: float, across: bool = False) -> NDArray[np.float64]:
+def tilted(outward: NDArray[np.float64], tilt: float, across: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """The hand turned from looking down towards looking against `outward`.
 
-    Its fingers open in the plane in which it is turned, or `across` it.
+    Args:
+        across: how the hand is turned now, if its fingers are to open across the plane in which it is tilted, of which
+            there are two ways; of nothing, they open in that plane.
     """
     yaw = float(np.arctan2(outward[0], -outward[1]))  # about the vertical, from looking along y
     looking = about(UP, yaw) @ about(np.array([1.0, 0.0, 0.0]), tilt) @ DOWN
-    if across:
+    if across is not None:
         looking = looking[:, [1, 0, 2]] * np.array([1.0, -1.0, 1.0])
     rolled = looking * np.array([-1.0, -1.0, 1.0])  # the fingers do not mind half a turn about the hand's axis
-    return max(looking, rolled, key=lambda rotation: float(np.trace(rotation @ DOWN.T)))
+    near = DOWN if across is None else across
+    return max(looking, rolled, key=lambda rotation: float(np.trace(rotation @ near.T)))
 
 
 def holds_handle(stage: Stage, region: str) -> bool:
@@ -104,7 +107,7 @@ def pull(stage: Stage, shapes: Shapes, region: str) -> NDArray[np.float32]:
 def push(stage: Stage, shapes: Shapes, region: str) -> NDArray[np.float32]:
     """One step towards a shut drawer, with closed fingers against its handle."""
     handle = handle_of(stage, region)
-    rotation = tilted(handle.outward, PUSH_TILT, across=True)
+    rotation = tilted(handle.outward, PUSH_TILT, stage.grip_rotation())
     before = handle.point + PUSH_AHEAD * handle.outward
     way = before - stage.grip_position()
     aside = way - (way @ handle.outward) * handle.outward

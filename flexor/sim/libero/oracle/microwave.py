@@ -79,4 +79,4 @@ def close_door(stage: Stage, shapes: Shapes, name: str) -> NDArray[np.float32]:
 
 def _looking_in(stage: Stage, place: str) -> NDArray[np.float64]:
     frame = stage.data.xmat[stage.body(place)].reshape(3, 3)
-    return tilted(-(frame @ INWARD), TILT, across=True)
+    return tilted(-(frame @ INWARD), TILT, stage.grip_rotation())

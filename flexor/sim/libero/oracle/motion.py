@@ -13,6 +13,9 @@ GAIN = 2.0  # units of action a METRES_PER_UNIT of error
 LEAD = 0.05  # s that the hand is taken to go on as it does: it comes to rest without swinging
 TURN_LIMIT = 0.8  # largest rotation action
 UP = np.array([0.0, 0.0, 1.0])
+ELBOW = 3  # of the arm's joints
+STRAIGHTENING, STRAIGHT, FOLDING, FOLDED = -0.65, -0.50, -3.02, -3.06  # rad of it at which the arm gets stuck, and is
+DRAW, FREE_TURN = 0.05, 0.3  # m and rad ahead that a stuck hand is sent
 DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # the hand looking down, fingers along y
 
 
@@ -41,6 +44,7 @@ def step_along(
     turn_limit: float = TURN_LIMIT,
 ) -> NDArray[np.float32]:
     """An action [7] along `way` [3] m and towards `rotation` [3, 3], each scaled as a whole into its range."""
+    way, rotation = _bent(stage, way, rotation)
     step = gain * (way - LEAD * stage.grip_velocity()) / METRES_PER_UNIT
     step /= max(1.0, float(np.abs(step).max()))
     turn = GAIN * rotation_vector(rotation @ stage.grip_rotation().T) / RADIANS_PER_UNIT
@@ -51,3 +55,24 @@ def step_along(
 def turn_left(stage: Stage, rotation: NDArray[np.float64]) -> float:
     """How far the hand is from `rotation`, rad."""
     return float(np.linalg.norm(rotation_vector(rotation @ stage.grip_rotation().T)))
+
+
+def _bent(
+    stage: Stage, way: NDArray[np.float64], rotation: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same way and rotation, unless the elbow is straight or folded up, where the arm is stuck wherever it is sent.
+
+    A straight one comes free when the hand is drawn back and turned to look at the arm's foot, a folded one by the
+    opposite, and a rise.
+    """
+    elbow = float(stage.joint_positions()[ELBOW])
+    straight = float(np.clip((elbow - STRAIGHTENING) / (STRAIGHT - STRAIGHTENING), 0.0, 1.0))
+    folded = float(np.clip((elbow - FOLDING) / (FOLDED - FOLDING), 0.0, 1.0))
+    stuck = straight + folded  # never both
+    if not stuck:
+        return way, rotation
+    outward = stage.grip_position() - stage.data.body("robot0_link1").xpos
+    outward = np.append(outward[:2] / np.hypot(*outward[:2]), 0.0)
+    free = DRAW * (folded * (outward + 0.6 * UP) - straight * outward)
+    turn = about(np.cross(UP, outward), FREE_TURN * (straight - folded))
+    return way * (1.0 - stuck) + free, turn @ stage.grip_rotation()

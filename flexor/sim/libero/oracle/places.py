@@ -14,6 +14,7 @@ from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
 LEANING = -0.95  # of the hand's axis along the vertical: above it, it is meant to lean
+EDGE = 0.05  # m from the edge of a region that a thing is put at least
 STEEP = 6.0  # the way down between walls
 SIDE_BY_SIDE = 0.008  # m between things that share a place
 
@@ -64,11 +65,12 @@ def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: in
     point = stage.position(part.place)
     low, high = shapes.box(part.thing)
     across = high[:2] - low[:2]
-    width, axis = float(across.max()) / 2, int(np.argmin(across))
-    point[axis] += (slot - (slots - 1) / 2) * (float(across[axis]) + SIDE_BY_SIDE)
+    width, lane = float(across.max()) / 2, slot - (slots - 1) / 2
     if part.predicate == "in":
         extent = np.abs(stage.rotation(part.place)) @ stage.model.site(part.place).size
         floor = float(point[2] - extent[2])
+        spare = max(0.0, float(extent[0] - across[0] / 2))  # along x the hand, opening along y, has room
+        point[0] += np.clip(lane * (float(across[0]) + SIDE_BY_SIDE), -spare, spare)
         if stage.joint_names(part.place):
             point += drawer.room_under(stage, part.place, point, width)
         shallow = bool(stage.joint_names(part.place))  # a drawer; into anything else things may be dropped
@@ -79,6 +81,10 @@ def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: in
             return Place(np.append(point[:2], floor + 0.02), 0.010, height, width, STEEP, align)
         return Place(np.append(point[:2], floor + 0.02), 0.02, height, width, STEEP)
     if part.place in stage.env.object_sites_dict:
+        axis = int(np.argmin(across))
+        point[axis] += lane * (float(across[axis]) + SIDE_BY_SIDE)
+        if slots == 1:
+            point += _towards_arm(stage, point, part.place)
         top = shapes.top_between(point, point, 0.0, (part.thing,))
         return Place(np.append(point[:2], top), 0.012, 0.008, width)
     return Place(point, 0.012, 0.008, width)
@@ -89,3 +95,10 @@ def _narrow_axis(stage: Stage, shapes: Shapes, name: str) -> int | None:
     (near, far), frame = shapes.own_box(name), stage.rotation(name)
     level = sorted((axis for axis in range(3) if abs(frame[2, axis]) < 0.7), key=lambda axis: far[axis] - near[axis])
     return level[0] if far[level[-1]] - near[level[-1]] > 1.5 * (far[level[0]] - near[level[0]]) else None
+
+
+def _towards_arm(stage: Stage, point: NDArray[np.float64], region: str) -> NDArray[np.float64]:
+    """The way from the middle of a large region to a place in it that is easier to reach."""
+    spare = float((np.abs(stage.rotation(region)) @ stage.model.site(region).size)[:2].min()) - EDGE
+    back = stage.data.body("robot0_link1").xpos - point
+    return np.append(back[:2] / np.hypot(*back[:2]), 0.0) * max(0.0, spare)

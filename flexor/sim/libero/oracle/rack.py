@@ -32,7 +32,7 @@ def grasp_bottle(stage: Stage, shapes: Shapes, part: Part) -> NDArray[np.float32
     _, normal = _slope(stage, part.place)
     outward = np.array([*normal[:2], 0.0]) / np.hypot(*normal[:2])
     point = stage.position(part.thing) + GRIP_HEIGHT * stage.rotation(part.thing)[:, 2]
-    return reach(stage, shapes, Grasp(point, tilted(outward, TILT, across=True), 0.0), part.thing)
+    return reach(stage, shapes, Grasp(point, tilted(outward, TILT, stage.grip_rotation()), 0.0), part.thing)
 
 
 def lies(stage: Stage, shapes: Shapes, part: Part) -> bool:

@@ -14,6 +14,8 @@ from flexor.sim.libero.stage import Stage
 Box = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Lower and upper corner, [3] m each."""
 COLUMN = 0.25  # m over a point that have to be free
+FARTHEST_OUT = 0.15  # m
+_COMPASS = np.array([(np.cos(angle), np.sin(angle), 0.0) for angle in np.arange(8) * np.pi / 4])
 _PATH_STEP = 0.02  # m between the points of a path that are looked at
 
 
@@ -78,23 +80,20 @@ class Shapes:
         return float(high[hit, 2].max()) if hit.any() else -np.inf
 
     def way_out(self, name: str, margin: float) -> NDArray[np.float64]:
-        """The shortest level way, along x or y, from under whatever is over a thing, [3] m; zero when nothing is."""
-        low, high = self.boxes()
-        mine = self._roots == self._stage.body(name)
-        near, far = low[mine].min(axis=0) - margin, high[mine].max(axis=0) + margin
-        over = ~mine & (low[:, 2] > far[2] - margin - 0.01) & (low[:, :2] < far[:2]).all(axis=1)
-        over &= (high[:, :2] > near[:2]).all(axis=1)
-        if not over.any():
+        """The shortest level way from under whatever is over a thing, [3] m; zero when nothing is.
+
+        What is less than `margin` m beside its column counts as over it; what lies about it on its own height does not.
+        """
+        low, high = self.box(name)
+        middle, half = (low + high) / 2, (high - low) / 2
+        points = np.array([*middle[:2], high[2] + margin]) + _COMPASS * half
+        if not self.crowding(points, 0.0, name):
             return np.zeros(3)
-        ways = [
-            sign * np.eye(3)[axis] * size
-            for axis in (0, 1)
-            for sign, size in (
-                (1, float(high[over, axis].max() - near[axis])),
-                (-1, float(far[axis] - low[over, axis].min())),
-            )
-        ]
-        return min(ways, key=lambda way: float(np.abs(way).sum()))
+        for size in np.arange(0.01, FARTHEST_OUT, 0.01):
+            for toward in _COMPASS:
+                if not self.crowding(points + size * toward, margin, name):
+                    return size * toward
+        return np.zeros(3)
 
     def crowding(self, points: NDArray[np.float64], room: float, without: str) -> int:
         """How many of some points [n, 3] cannot be come to from above: in, below, or nearer than `room` m to things.
