@@ -18,6 +18,9 @@ def collect(
     episodes: Annotated[int, typer.Option(min=1, help="How many to record; seeds count up, tasks take turns.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    counterfactual: Annotated[
+        bool, typer.Option("--counterfactual", help="In the scene of each task, what else can be asked for there.")
+    ] = False,
     shift: ShiftLevel = "none",
     shift_axes: ShiftAxes = "",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings, see configs/collect.yaml.")] = None,
@@ -29,6 +32,8 @@ def collect(
     Seeds that are already recorded are skipped, so a stopped recording goes on when the command is given again.
 
     Example: flexor collect --out data/tabletop --episodes 200 disturbance.noise_high=0.4
+
+    Example: flexor collect --sim libero_spatial --counterfactual --out data/libero --episodes 250
     """
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
@@ -50,7 +55,7 @@ def collect(
             done.append(demonstration)
             progress.update(f"recording into {out}", len(done), missing, f"{len(done)} of {missing}")
 
-        record(out, robot, episodes, seed, workers, settings, told, workplace, chosen)
+        record(out, robot, episodes, seed, workers, settings, told, workplace, chosen, counterfactual)
     successes = sum(d.success for d in done)
     rate, low, high = wilson(successes, len(done)) if done else (0.0, 0.0, 1.0)
     skipped = episodes - len(done)
@@ -69,6 +74,7 @@ def collect(
             "ci95": [low, high],
             "seed": seed,
             "out": out,
+            "counterfactual": counterfactual,
             "shift": workplace.to_dict(),
         },
     )

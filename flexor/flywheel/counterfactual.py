@@ -70,9 +70,12 @@ class Witness:
 
 
 def counterfactual_jobs(
-    tasks: Sequence[str], alternatives: Mapping[str, tuple[str, ...]], episodes: int, seed: int
+    tasks: Sequence[str], alternatives: Mapping[str, tuple[str, ...]], episodes: int, seed: int, each: bool = False
 ) -> list[Job]:
     """Jobs of `evaluate` with "task" the spoken one: originals take turns, and the alternatives of each in turn.
+
+    Args:
+        each: `episodes` are those of each original: its trial k has the seed `seed` + k.
 
     Raises:
         FlexorError: a task without another that is possible in its scene.
@@ -83,12 +86,14 @@ def counterfactual_jobs(
             f"no other task is possible in the scene of {', '.join(lonely)}; leave them out with --tasks, or drop "
             "--counterfactual"
         )
+    if each:
+        turns = [(task, turn, seed + turn) for task in tasks for turn in range(episodes)]
+    else:
+        turns = [(tasks[k % len(tasks)], k // len(tasks), seed + k) for k in range(episodes)]
     jobs: list[Job] = []
-    for index in range(episodes):
-        original = tasks[index % len(tasks)]
+    for index, (original, turn, drawn) in enumerate(turns):
         others = alternatives[original]
-        spoken = others[index // len(tasks) % len(others)]
-        jobs.append({"episode": index, "task": spoken, "seed": seed + index, "original": original})
+        jobs.append({"episode": index, "task": others[turn % len(others)], "seed": drawn, "original": original})
     return jobs
 
 

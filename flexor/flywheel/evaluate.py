@@ -97,7 +97,8 @@ def evaluate(
     Returns:
         success_rate, episodes, successes, ci95 (Wilson), entropy_bits_mean, failure_labels (failures by leading label,
         docs/failures.md), faults (failures by a simulator that broke down), worker_deaths (what was played again),
-        seed, bundle, bundle_hash, sim, tasks (a row a task), rows (a row an episode), rows_file (where they are kept),
+        seed, bundle, bundle_hash, sim, tasks (a row a task; a counterfactual's a row a scene), rows (a row an episode),
+        rows_file (where they are kept),
         and the conditions that the robot names (flexor.runtime.robot.RobotSpec), such as "shift".
 
     Raises:
@@ -105,15 +106,15 @@ def evaluate(
     """
     if episodes < 1:
         raise FlexorError(f"{episodes} episodes; expected at least one")
-    if each and (skip or counterfactual):
-        raise FlexorError("episodes of each task cannot be skipped, or be counterfactual; give their number in all")
+    if each and skip:
+        raise FlexorError("episodes of each task cannot be skipped; give their number in all")
     if not 0 <= skip < episodes:
         raise FlexorError(f"skip is {skip}; expected 0 to {episodes - 1}, so that of {episodes} episodes one is left")
     tasks, spec = _known_tasks(sim, tasks, make_robot)
     if calibration is not None:
         calibration.check_tasks(tasks)
     if counterfactual:
-        jobs = counterfactual_jobs(tasks, spec.alternatives, episodes, seed)
+        jobs = counterfactual_jobs(tasks, spec.alternatives, episodes, seed, each)
     else:
         jobs = _jobs(tasks, episodes, seed, each)
     logs = None if log_dir is None else str(log_dir)
@@ -134,9 +135,8 @@ def evaluate(
             kept = _rows_kept(keep, bundle, {"bundle_hash": playing, **extent, **conditions}, fresh)
             stack.enter_context(kept)
         rows, bundle_hash, deaths = _play(jobs[skip:], setup, workers, kept, watch)
-    by_task = [
-        {"task": task, **_summary([row for row in rows if row["task"] == task])} for task in dict.fromkeys(tasks)
-    ]
+    shown = "original" if counterfactual else "task"
+    by_task = [{"task": task, **_summary([row for row in rows if row[shown] == task])} for task in dict.fromkeys(tasks)]
     return {
         **_summary(rows),
         "seed": seed,
@@ -167,7 +167,7 @@ def _play(
     while left := [job for job in jobs if job["episode"] not in done]:
         try:
             with WorkerPool(make_player, (setup,), min(workers, len(left)), EPISODE_TIMEOUT_S) as pool:
-                for row in pool.results(left, kind="task"):
+                for row in pool.results(left, kind="original" if setup.counterfactual else "task"):
                     hashes.add(row.pop("bundle_hash"))
                     if len(hashes) > 1:
                         told = ", ".join(sorted(hashes))

@@ -56,6 +56,7 @@ def collect(
     told: Callable[[Demonstration, int], None],
     shift: Shift = NONE,
     tasks: Sequence[str] = (),
+    counterfactual: bool = False,
 ) -> None:
     """Record what of `episodes` demonstrations `out` does not hold yet, or only as a broken-off recording.
 
@@ -69,9 +70,10 @@ def collect(
         told: hears of each demonstration, and how many there will be in all.
         shift: the workplace that is recorded in.
         tasks: names; none at all means every task.
+        counterfactual: in the scene of each of these, the others that can be asked for there, in their place.
 
     Raises:
-        EpisodeError: a task that there is not, or `out` holds demonstrations of another shift.
+        EpisodeError: a task that there is not, or that has no other, or `out` holds demonstrations of another shift.
     """
     sentences = sentences_of(sim)
     unknown = [name for name in tasks if name not in sentences]
@@ -83,12 +85,29 @@ def collect(
     if rows:
         _check_shift(out, rows[0].file, shift)
     recorded = {(row.task, int(row.seed)) for row in rows}
-    names = list(tasks or sentences)
+    names = _asked(sim, tasks, counterfactual)
     wanted = [(names[i % len(names)], seed + i) for i in range(episodes)]
     missing = [job for job in wanted if job not in recorded]
     with WorkerPool(_worker, (out, sim, settings, shift), workers, EPISODE_LIMIT_S) as pool:
-        for row in pool.results([{"task": task, "seed": s} for task, s in missing], kind="task"):
+        jobs = [{"task": task, "seed": s, "scene": task.rpartition("@")[2]} for task, s in missing]
+        for row in pool.results(jobs, kind="scene"):
             told(Demonstration(**row), len(missing))
+
+
+def _asked(sim: str, tasks: Sequence[str], counterfactual: bool) -> list[str]:
+    """What is asked for in turn: the tasks, or what else there is in the scene of each."""
+    robot = open_demonstrator(sim, CollectSettings().image_size)
+    try:
+        spec = robot.spec
+    finally:
+        robot.close()
+    names = list(tasks or spec.tasks)
+    if not counterfactual:
+        return names
+    lonely = [name for name in names if not spec.alternatives.get(name)]
+    if lonely:
+        raise EpisodeError(f"nothing else can be asked for in the scene of {', '.join(lonely)}; leave them out")
+    return [other for name in names for other in spec.alternatives[name]]
 
 
 def _add_sentences(path: Path, sentences: dict[str, dict[str, list[str]]]) -> None:

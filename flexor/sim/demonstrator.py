@@ -37,15 +37,19 @@ def open_demonstrator(sim: str, image_size: int, shift: Shift = NONE) -> Demonst
 
 
 def sentences_of(sim: str) -> dict[str, dict[str, list[str]]]:
-    """The split of every task by task name: {task: {"train": [...], "held_out": [...]}}.
+    """The split of everything that can be asked for, by task name: {task: {"train": [...], "held_out": [...]}}.
 
     Raises:
         FlexorError: no such simulation, or it cannot run here.
     """
     if sim == "sim:tabletop":
         return all_splits()
+    from flexor.sim.libero.alternatives import Asked, alternatives
     from flexor.sim.libero.sentences import split
     from flexor.sim.libero.suites import find_suite
 
-    suite = find_suite(sim.removeprefix("sim:"))
-    return {task.name: split(task.sentence) for task in suite.tasks}
+    said = {}
+    for task in find_suite(sim.removeprefix("sim:")).tasks:
+        said[task.name] = split(task.sentence)
+        said |= {Asked(task, other).name: split(other.sentence) for other in alternatives(task).values()}
+    return said

@@ -29,6 +29,20 @@ def test_every_original_meets_every_other_task_of_its_scene(robot: TabletopRobot
     assert [job["seed"] for job in jobs] == list(range(5000, 5000 + len(jobs)))
 
 
+def test_the_trials_of_each_scene_ask_for_its_other_tasks_in_turn() -> None:
+    alternatives = {"sweep": ("wipe", "dust"), "juggle": ("throw",)}
+    jobs = counterfactual_jobs(["sweep", "juggle"], alternatives, 3, 7, each=True)
+    assert [(job["original"], job["task"], job["seed"]) for job in jobs] == [
+        ("sweep", "wipe", 7),
+        ("sweep", "dust", 8),
+        ("sweep", "wipe", 9),
+        ("juggle", "throw", 7),
+        ("juggle", "throw", 8),
+        ("juggle", "throw", 9),
+    ]
+    assert [job["episode"] for job in jobs] == list(range(6))
+
+
 def test_a_task_that_is_alone_in_its_scene_is_refused() -> None:
     with pytest.raises(FlexorError, match=r"scene of juggle.*--tasks"):
         counterfactual_jobs(["sweep", "juggle"], {"sweep": ("wipe",)}, 4, 0)

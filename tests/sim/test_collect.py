@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from libero_here import needs_libero
 
 from flexor.runtime.episodes.episode import Episode, read_episode
+from flexor.runtime.episodes.episode_schema import EpisodeError
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.sim.collect import CollectSettings, Demonstration, collect
@@ -137,3 +139,34 @@ def test_a_drop_opens_the_gripper_for_its_steps_only() -> None:
     opened = [step for step in range(20) if disturbance.apply(step, close)[6] < 0]
     assert len(opened) == 3
     assert opened == list(range(opened[0], opened[0] + 3))
+
+
+@needs_libero
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_counterfactual_demonstrations_say_and_show_another_task_of_the_scene(tmp_path: Path) -> None:
+    told: list[Demonstration] = []
+    collect(
+        tmp_path,
+        "sim:libero_spatial",
+        1,
+        6,
+        1,
+        CollectSettings(frame_every=50),
+        lambda demonstration, _: told.append(demonstration),
+        tasks=["pick_up_the_black_bowl_from_table_center_and_place_it_on_the_plate"],
+        counterfactual=True,
+    )
+    (row,) = EpisodeIndex(tmp_path).episodes()
+    episode = read_episode(tmp_path / row.file)
+    asked = "pick_up_the_black_bowl_next_to_the_plate_and_place_it_on_the_plate"
+    assert told[0].success and told[0].task == episode.meta.task
+    assert episode.meta.task == f"{asked}@pick_up_the_black_bowl_from_table_center_and_place_it_on_the_plate"
+    assert episode.meta.prompt == asked.replace("_", " ")
+    assert json.loads((tmp_path / "sentences.json").read_text())[episode.meta.task]["train"][0] == episode.meta.prompt
+
+
+@needs_libero
+def test_a_scene_without_another_task_has_no_counterfactual_demonstrations(tmp_path: Path) -> None:
+    with pytest.raises(EpisodeError, match="unknown tasks juggle"):
+        collect(tmp_path, "sim:libero_goal", 1, 0, 1, CollectSettings(), lambda *_: None, tasks=["juggle"])

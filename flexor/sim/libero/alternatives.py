@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from flexor.sim.libero.assets import prepare
-from flexor.sim.libero.goal import Goal, GoalError, Part, read_goal
-from flexor.sim.libero.suites import SuiteTask, find_suite
+from flexor.sim.libero.goal import Goal, Part, read_goal
+from flexor.sim.libero.suites import Suite, SuiteError, SuiteTask, find_suite
 
 ASKED_OF = {
     "libero_spatial": ("libero_spatial",),
@@ -22,6 +22,9 @@ ASKED_OF = {
     "libero_90": ("libero_90", "libero_10"),
 }
 """Whose tasks are asked for in the scenes of a suite; the last two are told apart by the names of their scenes."""
+
+AT = "@"
+"""Between the name of what is asked for and that of the task whose scene it is asked for in."""
 
 SECOND_BOWL = "akita_black_bowl_2"
 """libero_spatial: in each layout this bowl is where another task's target is, and could be meant as well."""
@@ -58,20 +61,45 @@ def alternatives(task: SuiteTask) -> dict[str, Alternative]:
     return found
 
 
-def goal_in_scene(task: SuiteTask, other: SuiteTask) -> Goal:
-    """What a task comes to in the scene of `task`: its own goal, or the alternative's.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an episode asks for.
+
+    Attributes:
+        layout: the task whose scene it is.
+        other: what is asked for in its place; None when it is the task itself.
+    """
+
+    layout: SuiteTask
+    other: Alternative | None
+
+    @property
+    def name(self) -> str:
+        """As `find_asked` takes it."""
+        return self.layout.name if self.other is None else f"{self.other.name}{AT}{self.layout.name}"
+
+
+def find_asked(suite: Suite, name: str) -> Asked:
+    """A task by name or number, or another one in its scene: "OTHER@TASK".
 
     Raises:
-        GoalError: the other cannot be asked for there.
+        SuiteError: no such task, or the other cannot be asked for there.
     """
-    if other.name == task.name:
-        return read_goal(task)
+    other, at, layout = name.rpartition(AT)
+    task = suite.find(layout)
+    if not at:
+        return Asked(task, None)
     known = alternatives(task)
-    if other.name not in known:
-        raise GoalError(
-            f"{other.name} cannot be asked for in the scene of {task.name}; expected one of: {', '.join(known)}"
+    if other not in known:
+        raise SuiteError(
+            f"{other!r} cannot be asked for in the scene of {task.name}; expected one of: {', '.join(known)}"
         )
-    return known[other.name].goal
+    return Asked(task, known[other])
+
+
+def other_names(task: SuiteTask) -> tuple[str, ...]:
+    """All that can be asked for in a task's scene in its place, as `find_asked` takes it."""
+    return tuple(Asked(task, other).name for other in alternatives(task).values())
 
 
 def _goal_there(task: SuiteTask, other: SuiteTask) -> Goal | None:

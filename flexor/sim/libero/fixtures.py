@@ -57,22 +57,14 @@ class FixtureDraws:
             np.random.set_state(before)
         return known[trial]
 
-    def seeded(self, seed: int) -> Fixtures:
-        """Those of a scene that LIBERO draws after `seed`; its objects are then in the simulator's state."""
+    def sampled(self, seed: int) -> Fixtures:
+        """Place the whole scene as LIBERO does after seeding with `seed` (below 2**32), and leave it so."""
         before = np.random.get_state()
         np.random.seed(seed)
         try:
             return self._draw(0)
         finally:
             np.random.set_state(before)
-
-    def sampled(self, seed: int) -> Fixtures:
-        """Place the whole scene as LIBERO does after seeding with `seed`, and leave it so."""
-        before = np.random.get_state()
-        np.random.seed(seed)
-        drawn = self._draw(0)
-        np.random.set_state(before)
-        return drawn
 
     def place(self, fixtures: Fixtures) -> None:
         """Put them there, and give the solver its memory of it; the data's derived values are not refreshed."""

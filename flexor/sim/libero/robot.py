@@ -18,15 +18,15 @@ from flexor.runtime.observation import Observation
 from flexor.runtime.robot import RobotFault, RobotSpec, Status
 from flexor.sim.controller import METRES_PER_UNIT
 from flexor.sim.failure.judge import FailureJudge
+from flexor.sim.libero.alternatives import find_asked, other_names
 from flexor.sim.libero.assets import prepare
-from flexor.sim.libero.goal import read_goal
 from flexor.sim.libero.oracle.expert import Expert
 from flexor.sim.libero.protocol import OFFICIAL_STARTS, LiberoSettings, find_protocol
 from flexor.sim.libero.retina import Retina
 from flexor.sim.libero.shift.workplace import Workplace, open_stage
 from flexor.sim.libero.stage import WAIT_STEPS, Stage
 from flexor.sim.libero.starts import draw_start
-from flexor.sim.libero.suites import find_suite, official_starts
+from flexor.sim.libero.suites import SuiteError, find_suite, official_starts
 from flexor.sim.libero.view import View, find_render
 from flexor.sim.libero.watched import StageScene
 from flexor.sim.scenes import CAMERAS
@@ -59,7 +59,10 @@ class _Place:
 
 
 class LiberoRobot:
-    """All tasks of a suite; the OPEN_STAGES last ones stay built, so stay with a task for some episodes."""
+    """All tasks of a suite; the OPEN_STAGES last ones stay built, so stay with a task for some episodes.
+
+    A task is told by its name or number; "OTHER@TASK" asks for another one in its scene (alternatives.py).
+    """
 
     def __init__(
         self, suite: str, settings: LiberoSettings | None = None, shift: Shift = NONE, only: str | None = None
@@ -94,6 +97,7 @@ class LiberoRobot:
             workspace=UNBOUNDED,
             tasks={task.name: task.sentence for task in tasks},
             max_steps=self._protocol.max_steps[self._suite.name],
+            alternatives={task.name: other_names(task) for task in tasks},
             conditions={
                 "protocol": self._protocol.name,
                 "render": self._render.name,
@@ -119,15 +123,20 @@ class LiberoRobot:
         return lambda: place.workplace.undone(expert.act()) if self._shift.level != "none" else expert.act()
 
     def reset(self, seed: int, task: str) -> Status:
-        """Start an episode of a task, by its name or number, and let things settle as the protocol does.
+        """Start an episode of a task and let things settle as the protocol does.
 
         The seed is the number of the official initial state (beyond 50 they come again), or draws a placement.
 
         Raises:
             SuiteError: no such task.
         """
-        self._task = self._suite.find(task)
+        asked = find_asked(self._suite, task)
+        self._task = asked.layout
         place = self._place()
+        if asked.other is None:
+            place.stage.ask()
+        else:
+            place.stage.ask(asked.other.goal, asked.other.sentence)
         place.workplace.clear()
         if self._sampled:
             start = draw_start(place.stage, seed)
@@ -181,13 +190,15 @@ class LiberoRobot:
         return self._status(place, success)
 
     def solved(self, task: str) -> bool:
-        """Whether another task of the suite is solved right now in the present scene.
+        """Whether the present scene's own task, or another that can be asked for in it, is solved right now.
 
         Raises:
-            SuiteError: no such task.
-            GoalError: the scene has not what it speaks of.
+            SuiteError: no such task, or one of another scene.
         """
-        return read_goal(self._suite.find(task)).holds(self._place().stage)
+        asked, stage = find_asked(self._suite, task), self._place().stage
+        if asked.layout != stage.task:
+            raise SuiteError(f"{task} is of another scene; expected {stage.task.name} or OTHER@{stage.task.name}")
+        return stage.is_own_done() if asked.other is None else asked.other.goal.holds(stage)
 
     def close(self) -> None:
         """Free all scenes."""

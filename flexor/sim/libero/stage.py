@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
-from flexor.sim.libero.alternatives import goal_in_scene
 from flexor.sim.libero.assets import prepare
 from flexor.sim.libero.fixtures import OFFICIAL_SEED, FixtureDraws, Fixtures
-from flexor.sim.libero.goal import GoalError, Part, parse_goal
+from flexor.sim.libero.goal import Goal, GoalError, Part, parse_goal
 from flexor.sim.libero.shift.extras import bodies_added
 from flexor.sim.libero.suites import SuiteTask
 
@@ -36,7 +35,8 @@ class Stage:
 
     Attributes:
         task: whose scene it is.
-        goal: what the task wants.
+        goal: what is asked for: what the task wants, or what `ask` was told.
+        sentence: how it is said.
         env: the robosuite environment, for LIBERO's own predicates.
         model, data: MuJoCo's; they stay the same objects for the stage's life.
         things, fixtures: names of what can be moved about, and of what cannot.
@@ -64,7 +64,8 @@ class Stage:
         if assets.reduced:
             names = [self.model.geom(geom).name for geom in range(self.model.ngeom)]
             self.model.geom_group[np.isin(names, STAND_IN_ROOMS)] = UNSEEN
-        self.goal = parse_goal(self.env.parsed_problem["goal_state"])
+        self._own_goal = parse_goal(self.env.parsed_problem["goal_state"])
+        self.ask()
         self._fixtures = FixtureDraws(self.env)
         self._robot = self.env.robots[0]
         self.things, self.fixtures = tuple(self.env.objects_dict), tuple(self.env.fixtures_dict)
@@ -74,6 +75,10 @@ class Stage:
         self._hear_nothing()
         self._fixtures.official(0)
         self._fresh = _arrays(self._robot.controller)
+
+    def ask(self, goal: Goal | None = None, sentence: str = "") -> None:
+        """From now on something else is asked for in this scene; None: what its task wants."""
+        self.goal, self.sentence = goal or self._own_goal, sentence or self.task.sentence
 
     def reset(self, start: NDArray[np.float64], fixtures: Fixtures | None = None) -> None:
         """Put the scene into a flattened simulator state; the fixtures stay where they are if not told.
@@ -104,11 +109,6 @@ class Stage:
     def official_fixtures(self, trial: int, seed: int = OFFICIAL_SEED) -> Fixtures:
         """Where the fixtures stand in the trial-th episode of an evaluation that seeds with `seed`; reset after it."""
         return self._fixtures.official(trial, seed)
-
-    def draw(self, seed: int) -> tuple[NDArray[np.float64], Fixtures]:
-        """A scene as LIBERO itself draws it after `seed` (below 2**32); what the simulator is doing is lost."""
-        fixtures = self._fixtures.seeded(seed)
-        return self.start(), fixtures
 
     def draw_scene(self, seed: int) -> Fixtures:
         """Place everything as LIBERO's own samplers do with a seed of ours; returns where the fixtures stand."""
@@ -143,16 +143,14 @@ class Stage:
         """Play one action [7] for a control period of 50 ms."""
         self.env.step(action)
 
-    def solved(self, other: SuiteTask) -> bool:
-        """Whether what another task comes to in this scene is so right now.
-
-        Raises:
-            GoalError: it cannot be asked for here.
-        """
-        return goal_in_scene(self.task, other).holds(self)
-
     def is_done(self) -> bool:
-        """Whether the task is solved right now, by LIBERO's own predicate."""
+        """Whether what is asked for is so right now; of the task itself by LIBERO's own judgement as a whole."""
+        if self.goal != self._own_goal:
+            return self.goal.holds(self)
+        return self.is_own_done()
+
+    def is_own_done(self) -> bool:
+        """Whether the task itself is solved right now, whatever was asked for."""
         return bool(self.env._check_success())
 
     def holds(self, part: Part) -> bool:

@@ -23,6 +23,7 @@ MOST_MOVED = (0.015, 0.15)  # m and rad that a thing may move while it settles
 MOST_NESTLED = (0.050, 0.60)  # the same of what stands on another object: a bowl leans in the ramekin that carries it
 DROP = 0.002  # m over what carries it that a thing is let fall from
 FOOT = 0.025  # m about its middle that has to be carried
+FLOOR = 0.0  # m, the height of the plane that everything stands on where there is no table
 ATTEMPTS = 50
 
 
@@ -90,7 +91,8 @@ def _move(stage: Stage, rng: np.random.Generator) -> None:
         mujoco.mj_forward(stage.model, stage.data)
         bottom = float(shapes.box(name)[0][2])
         here = stage.position(name)
-        _qpos(stage, name)[2] -= max(0.0, bottom - DROP - shapes.top_between(here, here, FOOT, (name,)))
+        top = max(FLOOR, shapes.top_between(here, here, FOOT, (name,)))
+        _qpos(stage, name)[2] -= max(0.0, bottom - DROP - top)
     mujoco.mj_forward(stage.model, stage.data)
 
 

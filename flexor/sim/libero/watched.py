@@ -171,7 +171,7 @@ def _move(stage: Stage, owners: Sequence[str], part: Part) -> _Errand:
     """Something is to be carried to a place, or pushed where the sentence says so."""
     body, on = stage.body(part.thing), _host(stage, part.place)
     target = "" if owners[on] in _ground(stage, owners) else owners[on]
-    way: Way = "push" if stage.task.sentence.startswith("push ") else "carry"
+    way: Way = "push" if stage.sentence.startswith("push ") else "carry"
     return _Errand(way, owners[body], target, body, part.place, part)
 
 

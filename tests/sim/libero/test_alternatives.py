@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from libero_here import needs_libero
 
-from flexor.sim.libero.alternatives import SECOND_BOWL, alternatives, goal_in_scene
-from flexor.sim.libero.goal import Goal, GoalError, Part
+from flexor.sim.libero.alternatives import SECOND_BOWL, alternatives, find_asked
+from flexor.sim.libero.goal import Goal, Part
 from flexor.sim.libero.oracle.expert import Expert
 from flexor.sim.libero.stage import Stage
-from flexor.sim.libero.suites import find_suite, official_starts
+from flexor.sim.libero.suites import SuiteError, find_suite, official_starts
 
 pytestmark = [needs_libero, pytest.mark.timeout(600)]
 
@@ -34,27 +34,32 @@ def test_in_libero_spatial_the_sentence_means_the_other_bowl():
     suite = find_suite("libero_spatial")
     layout, spoken = suite.tasks[0], suite.tasks[1]
     assert "next to the ramekin" in spoken.sentence
-    assert goal_in_scene(layout, spoken) == Goal((Part("on", SECOND_BOWL, "plate_1"),))
+    asked = find_asked(suite, f"{spoken.name}@{layout.name}")
+    assert asked.layout == layout and asked.other is not None
+    assert asked.other.goal == Goal((Part("on", SECOND_BOWL, "plate_1"),))
+    assert asked.other.sentence == spoken.sentence
 
 
 def test_what_cannot_be_asked_for_is_refused_with_what_can():
     suite = find_suite("libero_spatial")
-    with pytest.raises(GoalError, match="next_to_the_ramekin"):
-        goal_in_scene(suite.tasks[0], suite.tasks[9])
+    with pytest.raises(SuiteError, match="next_to_the_ramekin"):
+        find_asked(suite, f"{suite.tasks[9].name}@0")
 
 
 @pytest.mark.slow
 def test_the_expert_does_what_is_asked_for_and_not_what_the_layout_is_known_for():
     suite = find_suite("libero_spatial")
     layout, spoken = suite.tasks[0], suite.tasks[1]
-    stage = Stage(layout)
+    stage, other = Stage(layout), alternatives(layout)[spoken.name]
+    stage.ask(other.goal, other.sentence)
     stage.reset(official_starts(layout)[0], stage.official_fixtures(0))
     stage.wait()
-    expert = Expert(stage, goal_in_scene(layout, spoken))
-    assert not stage.solved(spoken)
+    expert = Expert(stage)
+    assert not stage.is_done()
     for _ in range(220):
         stage.act(expert.act())
-        if stage.solved(spoken):
+        if stage.is_done():
             break
-    assert stage.solved(spoken)
-    assert not stage.is_done()
+    assert stage.is_done() and not stage.is_own_done()
+    stage.ask()
+    assert not stage.is_done() and stage.sentence == layout.sentence

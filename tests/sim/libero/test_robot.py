@@ -97,6 +97,32 @@ def test_the_spec_says_what_the_benchmark_is_and_the_conditions_what_was_measure
     assert all(image.std() > 10.0 for image in observation.images.values())
 
 
+def test_another_task_can_be_asked_for_in_a_tasks_scene(robot):
+    own, other, *_ = robot.spec.tasks
+    asked = f"{other}@{own}"
+    assert robot.spec.alternatives[own] == (asked,)
+    begun = robot.reset(3, asked)
+    scene = robot.stage.start().tobytes()
+    assert begun.prompt == robot.observe().prompt == robot.spec.tasks[other]
+    assert not robot.solved(own) and not robot.solved(asked)
+    bowl, plate = robot.stage.env.objects_dict["akita_black_bowl_2"], robot.stage.position("plate_1")
+    robot.stage.data.joint(bowl.joints[-1]).qpos[:3] = [*plate[:2], plate[2] + 0.02]
+    for _ in range(10):
+        status = robot.act(STILL)
+    assert status.success and robot.solved(asked) and not robot.solved(own)
+    assert robot.reset(3, own).prompt == robot.spec.tasks[own]
+    assert robot.stage.start().tobytes() == scene
+    assert robot.act(STILL).success is False
+
+
+def test_what_cannot_be_asked_for_in_a_scene_is_refused(robot):
+    with pytest.raises(FlexorError, match=r"'open_the_door' cannot be asked for in the scene of .*next_to_the_ramekin"):
+        robot.reset(0, "open_the_door@0")
+    robot.reset(0, "0")
+    with pytest.raises(FlexorError, match=r"of another scene; expected pick_up_the_black_bowl_between"):
+        robot.solved("1")
+
+
 def test_holding_keeps_the_gripper_as_it_was_told(robot):
     robot.reset(0, "0")
     closing = STILL.copy()

@@ -89,7 +89,7 @@ def test_a_draw_follows_from_suite_task_and_seed_and_lies_within_the_spread() ->
 def test_other_wordings_keep_the_tasks_of_a_suite_apart(suite: str) -> None:
     said: dict[str, set[str]] = {}
     for task in find_suite(suite).tasks:
-        kinds = wordings(task)
+        kinds = wordings(task.sentence)
         lines = {line for kind in kinds.values() for line in kind}
         for sentence, theirs in said.items():
             assert sentence == task.sentence or not theirs & lines

@@ -206,7 +206,7 @@ def test_sampled_starts_can_be_shifted_too() -> None:
     robot = open_robot(libero("medium"), starts="sampled")
     first = robot.reset(7, "0")
     begun = robot.stage.start()
-    assert first.prompt in {line for kind in wordings(robot.stage.task).values() for line in kind}
+    assert first.prompt in {line for kind in wordings(robot.stage.sentence).values() for line in kind}
     robot.reset(8, "0")
     robot.reset(7, "0")
     np.testing.assert_array_equal(robot.stage.start(), begun)

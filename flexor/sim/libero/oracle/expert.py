@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from flexor.sim.libero.oracle.places import place_for
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
+Turn = Callable[[Stage, Shapes, str], NDArray[np.float32]]
 ORDER = {"open": 0, "turnon": 0, "turnoff": 0, "on": 1, "in": 1, "close": 2}
 """What is done first: nothing is put into what is shut."""
 
@@ -111,11 +114,17 @@ class Expert:
         return self._in_phase("push", region, drawer.push(stage, self._shapes, region))
 
     def _turnon(self, part: Part) -> NDArray[np.float32] | None:
+        return self._turn(part, self.stage.opening(part.thing)[0] > knob.TURNED_ON, knob.turn_on)
+
+    def _turnoff(self, part: Part) -> NDArray[np.float32] | None:
+        return self._turn(part, self.stage.opening(part.thing)[0] < knob.TURNED_OFF, knob.turn_off)
+
+    def _turn(self, part: Part, far: bool, turn: Turn) -> NDArray[np.float32] | None:
+        """The next action for a knob; in the hand it is turned a little beyond, until it is `far` enough."""
         stage = self.stage
-        holding = knob.holds_knob(stage, part.thing)
-        if part.holds(stage) and not (holding and stage.opening(part.thing)[0] < knob.TURNED_ON):
+        if part.holds(stage) and (far or not knob.holds_knob(stage, part.thing)):
             return self._in_phase("let go", part.thing, retreat(stage)) if knob.at_knob(stage, part.thing) else None
-        return self._in_phase("turn", part.thing, knob.turn_on(stage, self._shapes, part.thing))
+        return self._in_phase("turn", part.thing, turn(stage, self._shapes, part.thing))
 
     def _in_phase(self, verb: str, name: str, action: NDArray[np.float32]) -> NDArray[np.float32]:
         self.phase = f"{verb} {name}"

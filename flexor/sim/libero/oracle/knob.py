@@ -6,14 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.sim.libero.oracle.grasps import Grasp
-from flexor.sim.libero.oracle.motion import CLOSE, step_along, turned
+from flexor.sim.libero.oracle.motion import CLOSE, about, step_along, turned
 from flexor.sim.libero.oracle.reach import reach
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
 TURNED_ON, TURNED_OFF = 0.8, -0.003  # rad of the knob's joint at which turning ends
 AHEAD = 0.5  # rad ahead of the knob that the hand is turned to
-RIDGE = 0.024  # m above the knob's frame: what the fingers take hold of
+RIDGE = 0.030  # m above the knob's frame: what the fingers take hold of
+LEAN = 0.35  # rad that the hand leans away from the arm along the ridge: upright, so near to its foot, it folds up
 HELD = 0.035  # m between the fingers on the ridge, at most
 
 
@@ -48,5 +49,11 @@ def _ridge(stage: Stage, name: str) -> NDArray[np.float64]:
 def _turn(stage: Stage, shapes: Shapes, name: str, ahead: float) -> NDArray[np.float32]:
     point, angle = _ridge(stage, name), float(stage.opening(name)[0])
     if holds_knob(stage, name):
-        return step_along(stage, point - stage.grip_position(), CLOSE, turned(angle + ahead), turn_limit=0.5)
-    return reach(stage, shapes, Grasp(point, turned(angle), angle), name)
+        return step_along(stage, point - stage.grip_position(), CLOSE, _leaning(angle + ahead), turn_limit=0.5)
+    return reach(stage, shapes, Grasp(point, _leaning(angle), angle), name)
+
+
+def _leaning(angle: float) -> NDArray[np.float64]:
+    """The hand at a ridge that is turned by so much, rad."""
+    upright = turned(angle)
+    return about(upright[:, 0], LEAN) @ upright

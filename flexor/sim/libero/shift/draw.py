@@ -85,8 +85,13 @@ class LiberoDraw:
         return asdict(self)
 
 
-def draw_libero_shift(shift: Shift, task: SuiteTask, seed: int) -> LiberoDraw:
-    """Draw the episode of a seed; reads the task's file, builds nothing."""
+def draw_libero_shift(shift: Shift, task: SuiteTask, seed: int, said: str = "") -> LiberoDraw:
+    """Draw the episode of a seed; reads the task's file, builds nothing.
+
+    Args:
+        said: the sentence to say otherwise, when it is not the task's own.
+    """
+    said = said or task.sentence
     drawn: dict[str, Any] = {}
     for axis in LIBERO_AXES:
         if not shift.acts_on(axis):
@@ -106,13 +111,12 @@ def draw_libero_shift(shift: Shift, task: SuiteTask, seed: int) -> LiberoDraw:
             drawn["blur"], drawn["blur_seed"] = BLURS[int(rng.integers(len(BLURS)))], int(rng.integers(2**32))
         elif axis == "paraphrase":
             drawn["pick"] = float(rng.random())
-            drawn["sentence"] = choose_wording(wordings(task), drawn["wording"], drawn["pick"]) or task.sentence
+            drawn["sentence"] = choose_wording(wordings(said), drawn["wording"], drawn["pick"]) or said
     return LiberoDraw(**drawn)
 
 
-def wordings(task: SuiteTask) -> dict[str, tuple[str, ...]]:
-    """The ways to say a task by kind: held_out, reworded, free, from the most familiar to the most foreign."""
-    said = task.sentence
+def wordings(said: str) -> dict[str, tuple[str, ...]]:
+    """The ways to say a sentence by kind: held_out, reworded, free, from the most familiar to the most foreign."""
     return {"held_out": tuple(split(said)["held_out"]), "reworded": reworded(said), "free": free(said)}
 
 

@@ -43,7 +43,7 @@ class Workplace:
     @property
     def sentence(self) -> str:
         """How the task is said in this episode."""
-        return self.drawn.sentence or self._stage.task.sentence
+        return self.drawn.sentence or self._stage.sentence
 
     def clear(self) -> None:
         """The model as it was built: before LIBERO's own draws, which are to be those of the unshifted scene."""
@@ -52,7 +52,7 @@ class Workplace:
 
     def dress(self, seed: int) -> None:
         """The model as the episode of a seed has it: before the stage is reset."""
-        self._begin(draw_libero_shift(self._shift, self._stage.task, seed), seed)
+        self._begin(draw_libero_shift(self._shift, self._stage.task, seed, self._stage.sentence), seed)
         if self._dressing is not None:
             self._dressing.wear(self.drawn)
             self._painted = True
