@@ -14,7 +14,7 @@ from flexor.errors import FlexorError
 from flexor.flywheel.campaign.kinds import BUNDLE, EPISODES, KINDS, SEED, SKIP, Kind, Scalar
 from flexor.runtime.inference.bundle import BUNDLE_JSON, file_sha256, find_bundle
 from flexor.settings import load_settings
-from flexor.sim.shift import table_hash
+from flexor.sim.shift import table_hash, world_of
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
@@ -67,9 +67,9 @@ class Cell:
 
     @property
     def shift_hash(self) -> str | None:
-        """What its level of shift means in the code as it is now; None without a shift, or where nobody can tell."""
+        """What its level of shift means in the code as it is now; None without a shift."""
         shifted = self.kind.plays and self.options.get("shift") not in (None, "none")
-        return table_hash() if shifted and self.options.get("sim", "tabletop") == "tabletop" else None
+        return table_hash(world_of(str(self.options.get("sim", "tabletop")))) if shifted else None
 
     @property
     def seed(self) -> int:

@@ -43,6 +43,7 @@ class FixtureDraws:
         self._built = self._poses(mujoco.MjModel.from_xml_string(env.model.get_xml()))
         self._initializers = list(env.object_property_initializers)
         self._drawn: dict[int, list[Fixtures]] = {}
+        self._generators: dict[int, Any] = {}  # where numpy's generator stood after the last of them
 
     def official(self, trial: int, seed: int = OFFICIAL_SEED) -> Fixtures:
         """Those of the trial-th episode (from 0) of an evaluation that seeds once with `seed` and resets once a trial.
@@ -52,8 +53,9 @@ class FixtureDraws:
         known = self._drawn.setdefault(seed, [])
         if trial >= len(known):
             before = np.random.get_state()  # numpy's global generator is the one that LIBERO draws from
-            np.random.seed(seed)
-            known[:] = [self._draw(k) for k in range(trial + 1)]
+            np.random.set_state(self._generators.get(seed) or np.random.RandomState(seed).get_state())
+            known.extend(self._draw(k) for k in range(len(known), trial + 1))
+            self._generators[seed] = np.random.get_state()
             np.random.set_state(before)
         return known[trial]
 

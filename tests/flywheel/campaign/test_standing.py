@@ -95,10 +95,11 @@ def test_the_same_seed_with_another_task_is_no_pair():
     assert (told["pairs"], told["difference"], told["p"]) == (0, None, None)
 
 
-def test_a_result_of_a_shift_that_meant_something_else_is_not_the_cells():
-    of = cell("shifted", 4, shift="low")
-    options = {"seed": 5000, "shift": "low"}
-    now = played(0, "1100", options=options, result={"shift": {"level": "low", "hash": table_hash()}})
+@pytest.mark.parametrize(("sim", "world"), [("tabletop", "tabletop"), ("libero_spatial", "libero")])
+def test_a_result_of_a_shift_that_meant_something_else_is_not_the_cells(sim: str, world: str):
+    of = cell("shifted", 4, shift="low", sim=sim)
+    options = {"seed": 5000, "shift": "low", "sim": sim}
+    now = played(0, "1100", options=options, result={"shift": {"level": "low", "hash": table_hash(world)}})
     before = dataclasses.replace(now, result={"shift": {"level": "low", "hash": "0" * 16}})
     assert standing(of, now).missing() == []
     assert standing(of, before).missing() == [range(0, 4)]
@@ -107,8 +108,8 @@ def test_a_result_of_a_shift_that_meant_something_else_is_not_the_cells():
         "not shown: results of shifted when its shift meant something else",
         "nothing there yet: shifted",
     ]
-    unshifted = dataclasses.replace(before, options={"seed": 5000, "shift": "none"})
-    assert standing(cell("plain", 4, shift="none"), unshifted).missing() == []
+    unshifted = dataclasses.replace(before, options={"seed": 5000, "shift": "none", "sim": sim})
+    assert standing(cell("plain", 4, shift="none", sim=sim), unshifted).missing() == []
 
 
 def timed(cpu: str, p50_ms: float) -> Measurement:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from libero_here import needs_libero
 
+from flexor.sim.libero.fixtures import FixtureDraws
 from flexor.sim.libero.goal import GoalError, Part
 from flexor.sim.libero.stage import Stage, StageError
 from flexor.sim.libero.suites import SuiteTask, find_suite, official_starts
@@ -58,6 +59,14 @@ def test_fixtures_differ_by_trial_and_the_global_generator_is_left_alone(stage: 
     np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], expected["state"]["key"])
     assert np.abs(first.poses - second.poses).max() > 1e-4
     np.testing.assert_array_equal(stage.official_fixtures(0).poses, first.poses)
+
+
+def test_trials_that_come_in_turn_draw_what_they_draw_together(stage: Stage):
+    together, in_turn = FixtureDraws(stage.env), FixtureDraws(stage.env)
+    together.official(3)
+    for trial in range(4):
+        np.testing.assert_array_equal(in_turn.official(trial).poses, together.official(trial).poses)
+        np.testing.assert_array_equal(in_turn.official(trial).warmstart, together.official(trial).warmstart)
 
 
 def test_a_state_of_another_scene_is_refused(stage: Stage):

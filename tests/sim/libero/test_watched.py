@@ -18,7 +18,7 @@ from mishaps import Played
 from numpy.typing import NDArray
 
 from flexor.sim.failure.scene import Aim
-from flexor.sim.libero.goal import Part
+from flexor.sim.libero.goal import Goal, Part
 from flexor.sim.libero.robot import LiberoRobot
 from flexor.sim.libero.stage import Stage
 from flexor.sim.libero.suites import find_suite
@@ -114,6 +114,16 @@ def test_taking_the_other_bowl_is_a_miss_and_then_a_collision(bowls: Stage) -> N
     assert played.only("reach_miss").data["held_instead"] == OTHER_BOWL
     collision = played.only("collision").data
     assert (collision["how"], collision["on"]) == ("moved", OTHER_BOWL)
+
+
+def test_what_was_asked_for_is_watched_and_not_what_the_scene_is_known_for(bowls: Stage) -> None:
+    other = Goal((Part("on", OTHER_BOWL, PLATE),))
+    bowls.ask(other, "pick up the other bowl")
+    try:
+        played = play(bowls, expert(bowls), 220)
+    finally:
+        bowls.ask()
+    assert played == Played((), None, True)
 
 
 def test_never_coming_near_the_bowl_is_a_miss_that_is_told_at_the_end(bowls: Stage) -> None:

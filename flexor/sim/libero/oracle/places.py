@@ -17,6 +17,8 @@ LEANING = -0.95  # of the hand's axis along the vertical: above it, it is meant 
 EDGE = 0.05  # m from the edge of a region that a thing is put at least
 STEEP = 6.0  # the way down between walls
 SIDE_BY_SIDE = 0.008  # m between things that share a place
+LEAN, LEAN_ROOM = 0.25, 0.006  # rad that a thing is let go at where it stands too low; m farther that it then is
+SINK = 0.010  # m that LIBERO lets a thing be below a region that contains it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Place:
         slope: height over it by the distance from it, on the way down.
         align: an own axis of the object (0 x, 1 y, 2 z) and the direction, [3], that it is to lie along; none, if it
             does not matter.
+        lean: how far its top is to lean that way, rad.
     """
 
     point: NDArray[np.float64]
@@ -39,6 +42,7 @@ class Place:
     width: float = 0.03
     slope: float = 2.5
     align: tuple[int, NDArray[np.float64]] | None = None
+    lean: float = 0.0
 
     def skew(self, stage: Stage, name: str) -> float:
         """How far the object still has to turn about the vertical, rad in [-pi/2, pi/2]."""
@@ -51,9 +55,10 @@ class Place:
     def rotation(self, stage: Stage, name: str) -> NDArray[np.float64]:
         """How the hand is turned on the way there: looking down, or leaning as it took hold."""
         rotation = stage.grip_rotation()
-        if rotation[2, 2] > LEANING:
+        if rotation[2, 2] > LEANING and not self.lean:
             return rotation
-        return about(UP, self.skew(stage, name)) @ upright(rotation)
+        straight = about(UP, self.skew(stage, name)) @ upright(rotation)
+        return about(np.cross(UP, self.align[1]), self.lean) @ straight if self.align and self.lean else straight
 
 
 def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: int = 1) -> Place:
@@ -78,6 +83,11 @@ def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: in
         narrow = _narrow_axis(stage, shapes, part.thing)
         if narrow is not None and abs(extent[0] - extent[1]) > 0.02:
             align = (narrow, np.eye(3)[int(np.argmin(extent[:2]))])
+            if not shallow and _stands_too_low(stage, shapes, part, extent[2]):
+                ground = shapes.top_between(point, point, 0.0, (part.thing,))
+                return Place(
+                    np.append((point + LEAN_ROOM * align[1])[:2], ground), 0.006, 0.010, width, STEEP, align, LEAN
+                )
             return Place(np.append(point[:2], floor + 0.02), 0.010, height, width, STEEP, align)
         return Place(np.append(point[:2], floor + 0.02), 0.02, height, width, STEEP)
     if part.place in stage.env.object_sites_dict:
@@ -88,6 +98,13 @@ def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: in
         top = shapes.top_between(point, point, 0.0, (part.thing,))
         return Place(np.append(point[:2], top), 0.012, 0.008, width)
     return Place(point, 0.012, 0.008, width)
+
+
+def _stands_too_low(stage: Stage, shapes: Shapes, part: Part, half: float) -> bool:
+    """Whether a thing's frame would be below a region, of `half` a height, when it stands upright on its floor."""
+    point = stage.position(part.place)
+    ground = shapes.top_between(point, point, 0.0, (part.thing,))
+    return ground - float(shapes.own_box(part.thing)[0][2]) < point[2] - half - SINK
 
 
 def _narrow_axis(stage: Stage, shapes: Shapes, name: str) -> int | None:
