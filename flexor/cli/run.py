@@ -13,13 +13,16 @@ from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 
 
 def run(
-    robot: Annotated[str, typer.Option(help="Robot, e.g. sim:tabletop.")] = "sim:tabletop",
+    robot: Annotated[str, typer.Option(help="Robot, e.g. sim:tabletop or sim:libero_goal.")] = "sim:tabletop",
     server: Annotated[str | None, typer.Option(help="Data address of the policy server; by default serve's.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones follow.")] = 0,
     task: Annotated[list[str] | None, typer.Option(help="Task, may be given again; by default all in turn.")] = None,
     shift: ShiftLevel = "none",
     shift_axes: ShiftAxes = "",
+    render: Annotated[
+        str, typer.Option(help="LIBERO: official frames, or fast ones as pi05-nano-libero was trained on.")
+    ] = "official",
     log: Annotated[Path, typer.Option(help="Folder of the recorded episodes.")] = Path("episodes"),
     images: Annotated[str, typer.Option(help="How frames are kept: jpeg, or png for exact replay.")] = "jpeg",
     gif: Annotated[
@@ -45,6 +48,8 @@ def run(
 
     Example: flexor run --robot sim:tabletop --episodes 4 --log episodes hold_limit_s=1.0
 
+    Example: flexor run --robot sim:libero_spatial --render fast --episodes 10 --log episodes
+
     Example: flexor run --calibrate 50 --log good, then flexor run --calibration good/calibration.json --episodes 4
     """
     from flexor.cli.alarms import CALIBRATION_JSON, calibrate_run, write_calibration
@@ -58,6 +63,7 @@ def run(
     from flexor.runtime.inference.calibration import Calibration
     from flexor.runtime.inference.conformal import CalibrationError, fewest
     from flexor.settings import load_settings
+    from flexor.sim.libero.protocol import LiberoSettings
     from flexor.sim.shift import Shift
 
     if calibrate is not None:
@@ -89,7 +95,7 @@ def run(
                 images=images,
                 stopped=stopped,
                 watch=view.watch,
-                make_robot=functools.partial(open_simulation, shift=workplace),
+                make_robot=functools.partial(open_simulation, shift=workplace, libero=LiberoSettings(render=render)),
             )
         finally:
             write_json(
