@@ -12,6 +12,7 @@ import torch
 from flexor.errors import FlexorError
 from flexor.learner.crew import Crew, gather
 from flexor.learner.demonstrations import Demonstrations, load_demonstrations
+from flexor.learner.heap import keep_freed_memory
 from flexor.learner.settings import PretrainSettings
 from flexor.learner.trainer import Standing, Trainer
 from flexor.pi05.config import PRESETS
@@ -58,6 +59,7 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
     # before an hour of training, not after it: an impossible name or setting shows here
     bundle_config(out.name, settings, demonstrations, {})
     folder = out.with_name(f"{out.name}.training")
+    keep_freed_memory()
     with gather(settings.processes, _assist, (data, settings, folder)) as crew:
         trainer = Trainer(demonstrations, settings, folder, crew)
         measured = trainer.run(watcher.on_step)
@@ -88,6 +90,7 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
 
 def _assist(crew: Crew, data: Path, settings: PretrainSettings, folder: Path) -> None:
     """In another process of the crew: the same run on its share of the batches."""
+    keep_freed_memory()
     model = PRESETS[settings.preset]
     demonstrations = load_demonstrations(data, settings.cameras, model.vision.image_size, model.horizon)
     Trainer(demonstrations, settings, folder, crew).assist()
