@@ -31,6 +31,7 @@ def record(
     every: int = 2,
     hz: float = 20.0,
     outcome: str = "success",
+    **extra: str,
 ) -> list[Path]:
     """Record episodes whose action follows from frame and state, and write sentences.json beside them."""
     root.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def record(
                     adapter="",
                     hz=hz,
                     cameras=CAMERAS,
-                    extra={},
+                    extra=extra,
                 )
             )
             goal = rng.uniform(-1, 1, 3)

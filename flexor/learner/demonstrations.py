@@ -20,7 +20,7 @@ from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.episodes.episode import Episode, read_episode
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 class DemonstrationError(FlexorError):
@@ -41,6 +41,7 @@ class Demonstrations:
         task_names: sorted.
         sentences: of each task, in the order of task_names.
         hz: control rate of the recordings.
+        render: how their frames were drawn, where the simulator has several ways (flexor.sim.libero); None elsewhere.
         digest: names the content, for the identity of a training run.
     """
 
@@ -53,6 +54,7 @@ class Demonstrations:
     task_names: tuple[str, ...]
     sentences: tuple[Sentences, ...]
     hz: float
+    render: str | None
     digest: str
 
     def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -113,6 +115,7 @@ def load_demonstrations(
         task_names=tuple(meta["task_names"]),
         sentences=tuple(sentences[name] for name in meta["task_names"]),
         hz=meta["hz"],
+        render=meta["render"],
         digest=digest,
         **arrays,
     )
@@ -136,6 +139,7 @@ def _write_cache(
 ) -> None:
     rows: list[dict[str, Any]] = []
     rates: set[float] = set()
+    renders: set[str | None] = set()
     with draft_folder(cache) as draft:
         with (draft / "images.raw").open("wb") as pixels:
             for number, file in enumerate(files):
@@ -143,6 +147,7 @@ def _write_cache(
                 if episode.outcome == "success":
                     rows.append(_samples(file, episode, cameras, size, horizon, pixels))
                     rates.add(float(episode.meta.hz))
+                    renders.add(episode.meta.extra.get("render"))
                 if on_episode is not None:
                     on_episode(number + 1, len(files))
         if not rows or len(rates) != 1:
@@ -150,7 +155,13 @@ def _write_cache(
                 f"{cache.parent / 'episodes'} holds {len(rows)} successful episodes of {len(files)}, at control rates "
                 f"{sorted(rates)}; expected some, at one rate; collect them with one `flexor collect`"
             )
-        _finish(draft, rows, len(cameras), size, rates.pop())
+        if len(renders) != 1:
+            told = ", ".join(sorted(str(render) for render in renders))
+            raise DemonstrationError(
+                f"{cache.parent / 'episodes'} holds frames that were drawn in several ways ({told}); expected one: a "
+                "policy is shown what it was trained on"
+            )
+        _finish(draft, rows, len(cameras), size, {"hz": rates.pop(), "render": renders.pop()})
 
 
 def _samples(
@@ -178,7 +189,7 @@ def _samples(
     }
 
 
-def _finish(draft: Path, rows: list[dict[str, Any]], views: int, size: int, hz: float) -> None:
+def _finish(draft: Path, rows: list[dict[str, Any]], views: int, size: int, told: dict[str, Any]) -> None:
     """Number the episodes by (task, name), write the arrays, and give the raw frames the header of an .npy file."""
     order = sorted(row["key"] for row in rows)
     task_names = sorted({task for task, _ in order})
@@ -194,4 +205,4 @@ def _finish(draft: Path, rows: list[dict[str, Any]], views: int, size: int, hz: 
         np.lib.format.write_array_header_1_0(images, header)
         shutil.copyfileobj(raw, images, 2**20)
     (draft / "images.raw").unlink()
-    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, "hz": hz}))
+    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, **told}))

@@ -75,6 +75,8 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
     }
     chosen = settings.model_dump(mode="json") | {"init": trainer.began_from}  # a path would say nothing elsewhere
     origin = {"settings": chosen, "data": demonstrations.digest, **result}
+    if demonstrations.render is not None:  # what `flexor eval` shows it by default
+        origin["render"] = demonstrations.render
     average = trainer.average.model.state_dict()
     bundle = write_bundle(
         out,

@@ -205,3 +205,11 @@ def test_recordings_at_two_control_rates_are_refused(tmp_path: Path):
     record(tmp_path, episodes=1, steps=4, hz=10.0)
     with pytest.raises(DemonstrationError, match=r"10\.0, 20\.0"):
         load(tmp_path)
+
+
+def test_how_frames_were_drawn_is_kept_and_two_ways_are_refused(tmp_path: Path):
+    record(tmp_path, episodes=1, steps=4, render="fast")
+    assert load(tmp_path).render == "fast"
+    record(tmp_path, episodes=1, steps=4)
+    with pytest.raises(DemonstrationError, match=r"drawn in several ways \(None, fast\)"):
+        load(tmp_path)
