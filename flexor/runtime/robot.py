@@ -32,7 +32,8 @@ class RobotSpec:
         workspace: float32 [2, 3], lowest and highest allowed position of the gripper frame (m).
         tasks: the sentence of each task by task name; empty when the robot takes any prompt.
         max_steps: control steps after which an episode is given up.
-        alternatives: for each task the others that can be asked for in the very same scene; empty when not known.
+        alternatives: for each task the others that can be asked for in the very same scene, as `reset` takes them;
+            empty when not known.
         conditions: under which it works, e.g. a simulation's domain shift; goes into every episode, has a JSON form.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -105,7 +106,8 @@ class Daemon:
             FlexorError: an unknown task, or the recorder's disk.
         """
         spec = self._robot.spec
-        unknown = [task for task in tasks if spec.tasks and task not in spec.tasks]
+        known = {*spec.tasks, *itertools.chain.from_iterable(spec.alternatives.values())}
+        unknown = [task for task in tasks if known and task not in known]
         if unknown or not tasks:
             wrong = f"has no task {', '.join(unknown)}" if unknown else "was given no task"
             raise FlexorError(f"robot {spec.name} {wrong}; its tasks are {', '.join(spec.tasks) or 'any sentence'}")

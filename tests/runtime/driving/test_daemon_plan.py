@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from point_world import ElsewherePoint
 from scripted_client import Clock, ScriptedClient, TimedRobot
 
+from flexor.errors import FlexorError
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings, ServerGone
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.robot import Status
 from flexor.runtime.serving.client import ServerTimeout
 
 PERIOD = 0.05
@@ -244,3 +247,26 @@ def test_an_episode_is_recorded_with_the_robot_s_conditions_and_its_own_sentence
     meta = read_episode(result.path).meta
     assert meta.extra["shift"] == {"level": "low"}
     assert meta.prompt == "off you go to the left"
+
+
+class OtherPoint(ElsewherePoint):
+    """Can be asked for the right in the scene of the left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spec = dataclasses.replace(self._spec, alternatives={"left": ("right@left",)})
+
+    def reset(self, seed: int, task: str) -> Status:
+        return super().reset(seed, task.partition("@")[0])
+
+
+def test_what_else_can_be_asked_for_in_a_scene_can_be_run(tmp_path):
+    clock = Clock()
+    with EpisodeRecorder(tmp_path) as recorder:
+        client = ScriptedClient(clock, lambda step: 0.02)
+        daemon = Daemon(OtherPoint(), client, recorder, now=clock.now, sleep=clock.sleep)  # type: ignore[arg-type]
+        (result,) = daemon.run(1, 0, ["right@left"]).results
+        with pytest.raises(FlexorError, match="has no task left@right; its tasks are left, right"):
+            daemon.run(1, 0, ["left@right"])
+    meta = read_episode(result.path).meta
+    assert (meta.task, meta.prompt) == ("right@left", "off you go to the right")
