@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo libero nano test test-quick nightly reliability format format-check type layers build bench check-python check-system
+.PHONY: help demo libero nano nano-libero test test-quick nightly reliability format format-check type layers build bench check-python check-system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -63,6 +63,16 @@ nano: check-system $(RUN_STAMP) ## make the shipped policy again: record, train 
 	$(BIN)/flexor collect --out data/tabletop --episodes 1400 --tasks puck_to_white_mat,puck_to_black_mat --workers 2
 	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 90 --processes 2
 	$(BIN)/flexor eval runs/pi05-nano --episodes 200 --seed 5000 --workers 2 --json runs/pi05-nano.eval.json
+
+nano-libero: check-system $(LIBERO_STAMP) ## make the LIBERO policy again: record (1.5 hours on two cores), train (2 hours)
+	$(BIN)/flexor collect --sim libero_spatial --out data/libero --episodes 600 --workers 2
+	$(BIN)/flexor collect --sim libero_object --out data/libero --episodes 450 --workers 2
+	$(BIN)/flexor collect --sim libero_goal --out data/libero --episodes 500 --workers 2
+	$(BIN)/flexor collect --sim libero_10 --out data/libero --episodes 320 --workers 2 frame_every=4
+	$(BIN)/flexor collect --sim libero_spatial --counterfactual --out data/libero --episodes 250 --workers 2
+	$(BIN)/flexor collect --sim libero_object --counterfactual --out data/libero --episodes 200 --workers 2
+	$(BIN)/flexor collect --sim libero_10 --counterfactual --out data/libero --episodes 168 --workers 2 frame_every=4
+	$(BIN)/flexor pretrain --data data/libero --preset pi05-nano --out runs/pi05-nano-libero --samples 2200000 --processes 2 batch=128
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine
 	$(BIN)/flexor bench latency pi05-nano
