@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from flexor.runtime.worker_pool import Job, Result, WorkerPool
+from flexor.sim.libero.alternatives import find_asked
 from flexor.sim.libero.oracle.expert import Expert
 from flexor.sim.libero.protocol import OFFICIAL_STARTS, PROTOCOLS, Starts
 from flexor.sim.libero.stage import Stage
 from flexor.sim.libero.starts import draw_start
-from flexor.sim.libero.suites import SuiteTask, find_suite, official_starts
+from flexor.sim.libero.suites import find_suite, official_starts
 
 ATTEMPT_LIMIT_S = 300.0
 _STEPS = PROTOCOLS["openpi"].max_steps
@@ -21,6 +22,7 @@ class Attempt:
     """One attempt of the expert.
 
     Attributes:
+        task: its name, or OTHER@TASK where another task was asked for in its scene.
         trial: number of the official initial state, or the seed of a start of ours.
         steps: control steps that were played, of those that the protocol gives.
         phase: what the expert was about at the end; where it failed, if it did.
@@ -45,7 +47,7 @@ def try_expert(
     """`trials` attempts at each task, nothing rendered; `told` hears of each; sorted by task and trial.
 
     Args:
-        tasks: names or numbers; none at all means the whole suite.
+        tasks: names or numbers, or OTHER@TASK for another task in its scene; none at all means the whole suite.
         first: number of the first trial; official initial states come again after the last.
 
     Raises:
@@ -53,19 +55,21 @@ def try_expert(
         StartError: no start of ours was found.
     """
     found = find_suite(suite)
-    wanted = [found.find(name) for name in tasks] or list(found.tasks)
-    jobs: list[Job] = [{"task": task.name, "trial": first + k} for task in wanted for k in range(trials)]
+    wanted = [find_asked(found, name) for name in tasks or [task.name for task in found.tasks]]
+    jobs: list[Job] = [
+        {"task": asked.name, "scene": asked.layout.name, "trial": first + k} for asked in wanted for k in range(trials)
+    ]
     attempts: list[Attempt] = []
     with WorkerPool(_worker, (found.name, starts), workers, ATTEMPT_LIMIT_S) as pool:
-        for row in pool.results(jobs):
+        for row in pool.results(jobs, kind="scene"):
             attempts.append(Attempt(**row))
             told(attempts[-1])
-    order = {task.name: place for place, task in enumerate(wanted)}
+    order = {asked.name: place for place, asked in enumerate(wanted)}
     return sorted(attempts, key=lambda attempt: (order[attempt.task], attempt.trial))
 
 
 def attempt(stage: Stage, trial: int, starts: Starts = "official") -> Attempt:
-    """One attempt at a stage's own task, as the benchmark plays and judges an episode."""
+    """One attempt at what a stage is asked for, as the benchmark plays and judges an episode."""
     task = stage.task
     if starts == "official":
         number = trial % OFFICIAL_STARTS
@@ -87,12 +91,18 @@ def _worker(suite: str, starts: Starts) -> Callable[[Job], Result]:
     held: dict[str, Stage] = {}
 
     def work(job: Job) -> Result:
-        task: SuiteTask = find_suite(suite).find(job["task"])
-        if task.name not in held:
+        asked = find_asked(find_suite(suite), job["task"])
+        scene = asked.layout
+        if scene.name not in held:
             for stage in held.values():
                 stage.env.close()
             held.clear()
-            held[task.name] = Stage(task)
-        return asdict(attempt(held[task.name], job["trial"], starts))
+            held[scene.name] = Stage(scene)
+        stage = held[scene.name]
+        if asked.other is None:
+            stage.ask()
+        else:
+            stage.ask(asked.other.goal, asked.other.sentence)
+        return asdict(replace(attempt(stage, job["trial"], starts), task=asked.name))
 
     return work

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from libero_here import needs_libero
@@ -28,25 +33,25 @@ KINDS = {
     "a microwave and its door": ("libero_10", 9),
 }
 
+OTHER_KINDS = {
+    "a knob turned back": (8, "KITCHEN_SCENE8_turn_off_the_stove"),
+    "a pan by its handle": (2, "KITCHEN_SCENE3_put_the_frying_pan_on_the_stove"),
+    "one drawer shut before another is opened": (
+        3,
+        "KITCHEN_SCENE4_close_the_bottom_drawer_of_the_cabinet_and_open_the_top_drawer",
+    ),
+    "a bottle between a cabinet and a rack": (3, "KITCHEN_SCENE4_put_the_wine_bottle_on_the_wine_rack"),
+    "a mug too near for a hand that looks down": (4, "LIVING_ROOM_SCENE5_put_the_red_mug_on_the_left_plate"),
+}
+
 
 @pytest.fixture(scope="module")
 def stage() -> Stage:
     return Stage(find_suite("libero_spatial").tasks[0])
 
 
-UNFINISHED = {
-    "a knob": "from some starts the hand does not get to the knob",
-    "a book into a caddy": "while the hand leaves, the book can be pushed out of its compartment",
-}
-
-
-def kinds():
-    unfinished = {kind: pytest.mark.xfail(reason=why, strict=False) for kind, why in UNFINISHED.items()}
-    return [pytest.param(kind, marks=unfinished.get(kind, ())) for kind in KINDS]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_task_is_solved_and_stays_so(kind: str):
     suite, number = KINDS[kind]
     stage = Stage(find_suite(suite).tasks[number])
@@ -56,6 +61,15 @@ def test_each_kind_of_task_is_solved_and_stays_so(kind: str):
     for _ in range(15):  # lets go, and goes away
         stage.act(expert.act())
     assert stage.is_done()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_each_kind_of_what_else_can_be_asked_for_is_solved_from_starts_of_our_own(kind: str):
+    number, other = OTHER_KINDS[kind]
+    layout = find_suite("libero_10").tasks[number].name
+    for tried in try_expert("libero_10", [f"{other}@{layout}"], 2, 1, print, first=100, starts="sampled"):
+        assert tried.success, tried
 
 
 def test_the_action_depends_on_the_present_state_alone(stage: Stage):
@@ -91,6 +105,36 @@ def test_attempts_in_a_worker_are_those_made_here(stage: Stage):
     (there,) = try_expert("libero_spatial", ["0"], 1, 1, told.append)
     assert told == [there]
     assert there == attempt(stage, 0)
+
+
+@pytest.mark.slow
+def test_the_command_tells_of_each_task_what_attempts_tells(stage: Stage):
+    told = _flexor_oracle("--sim", "libero_spatial", "--tasks", "0", "--trials", "1", "--workers", "1", "--json", "-")
+    assert told.returncode == 0, told.stderr
+    report = json.loads(told.stdout)
+    assert report["rows"] == [asdict(attempt(stage, 0))]
+    assert report["tasks"][stage.task.name]["episodes"] == report["episodes"] == 1
+    assert (report["starts"], len(report["assets_hash"])) == ("official", 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--sim", "libero_goal", "--trials", "51"), "51 is more than LIBERO's 50 states"),
+        (("--sim", "libero_goal", "--episodes", "5"), "--trials"),
+        (("--sim", "tabletop", "--trials", "5"), "is for LIBERO's suites"),
+    ],
+)
+def test_what_the_command_cannot_count_is_refused_in_a_line(arguments: tuple[str, ...], told: str):
+    run = _flexor_oracle(*arguments)
+    assert run.returncode != 0
+    assert told in " ".join(run.stderr.replace("\u2502", " ").split())
+    assert "Traceback" not in run.stderr
+
+
+def _flexor_oracle(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flexor", "oracle", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_an_unknown_suite_or_task_is_refused():

@@ -17,7 +17,7 @@ from flexor.sim.libero.stage import Stage
 
 Turn = Callable[[Stage, Shapes, str], NDArray[np.float32]]
 ORDER = {"open": 0, "turnon": 0, "turnoff": 0, "on": 1, "in": 1, "close": 2}
-"""What is done first: nothing is put into what is shut."""
+"""What is done first: nothing is put into what is shut. What has nothing to take is shut before anything else."""
 
 
 class Expert:
@@ -31,7 +31,12 @@ class Expert:
         self.stage, self.goal = stage, goal or stage.goal
         self.phase = ""
         self._shapes = Shapes(stage)
-        self._parts = sorted(self.goal.parts, key=lambda part: ORDER[part.predicate])
+        self._parts = sorted(self.goal.parts, key=self._order)
+
+    def _order(self, part: Part) -> int:
+        body = self.stage.body
+        filled = {body(other.place) for other in self.goal.parts if other.predicate == "in"}
+        return -1 if part.predicate == "close" and body(part.thing) not in filled else ORDER[part.predicate]
 
     def act(self) -> NDArray[np.float32]:
         """The next action, float32 [7] in [-1, 1], for the stage as it is now."""
@@ -69,13 +74,18 @@ class Expert:
         if is_held(stage, shapes, part.thing) or is_let_go(stage, shapes, part.thing, place):
             return self._in_phase("carry", part.thing, carry(stage, shapes, part, place))
         if part.holds(stage):
-            return self._in_phase("leave", part.thing, leave(stage)) if is_at(stage, shapes, part.thing) else None
+            return self._leave(part.thing)
         return self._in_phase("grasp", part.thing, grasp(stage, shapes, part.thing, place))
+
+    def _leave(self, name: str) -> NDArray[np.float32] | None:
+        """The next action away from an object that lies well; None when it is out of the hand."""
+        stage = self.stage
+        return self._in_phase("leave", name, leave(stage, name)) if is_at(stage, self._shapes, name) else None
 
     def _push(self, part: Part) -> NDArray[np.float32] | None:
         stage = self.stage
         if part.holds(stage) and (plate.is_there(stage, part) or not plate.is_pinched(stage, part)):
-            return self._in_phase("leave", part.thing, leave(stage)) if is_at(stage, self._shapes, part.thing) else None
+            return self._leave(part.thing)
         return self._in_phase("push", part.thing, plate.push(stage, self._shapes, part))
 
     def _in(self, part: Part) -> NDArray[np.float32] | None:

@@ -13,12 +13,15 @@ from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
 WRIST_HEIGHT, WRIST_OFFSET = 0.204, 0.088  # m of the last joints over the grip, and behind it
-LONGEST = 0.66  # m from shoulder to wrist that the arm is asked for
+UPPER_ARM, FOREARM, ELBOW_CORNER = 0.327, 0.393, 0.21  # m between the joints; rad of the elbow's offset, at the wrist
+LEAST_BEND, ALONG_FLAW = 0.35, 0.1  # rad between hand and forearm; m for a radian less
+SHORTEST, LONGEST = 0.27, 0.66  # m from shoulder to wrist that the arm is asked for
 INSETS = (0.0, 0.010)  # m that a wall may be off the middle of the hand when the fingers begin to close
 SKEWS = (0.0, 0.3, -0.3, 0.6, -0.6)  # rad that the fingers may be off the axis of a long thing: it turns into them
 LEAN, LEAN_FLAW = 0.45, 0.10  # rad that the hand may lean outwards over a rim; m that it would rather go than that
 LEAN_RISE = 0.007  # m that it then takes hold higher, for its outer finger
-COMMITTED = 0.025  # m from a grasp at which no other is thought of any more
+TILT, TILT_FLAW = 0.35, 0.03  # rad that the hand may tilt across its fingers where it would be too far or near upright
+COMMITTED = 0.035  # m from a grasp at which no other is thought of any more
 FAR_ROUND = 1.8  # rad of the hand about the vertical
 SPAN = 0.072  # m: the widest thing that is taken between the fingers, which open to 0.08
 TIP = 0.010  # m from the point between the fingers to their tips
@@ -27,9 +30,7 @@ FINGER_SWEEP = (0.014, 0.024, 0.034, 0.044, 0.055)  # m from the grip's middle: 
 LEAST_ROOM, CROWDED = 0.004, 0.1  # m; m that the hand would rather go than have one point in something else
 # Points under the open hand in its own frame, m: under what its fingers pass when they close, its palm and its wrist.
 _SIDES = (-1, 1)
-_FINGERS = [
-    (s * a, b, TIP - LEAST_ROOM) for s in _SIDES for a in (0.014, 0.024, 0.034, 0.044, 0.055) for b in (-0.01, 0.01)
-]
+_FINGERS = [(s * a, b, TIP - LEAST_ROOM) for s in _SIDES for a in FINGER_SWEEP for b in (-0.01, 0.01)]
 _PALM = [(s * a, b, -0.038) for s in _SIDES for a in (0.05, 0.066, 0.082, 0.098) for b in (-0.02, 0.0, 0.02)]
 _HAND = np.array(_FINGERS + _PALM)
 # The same of the wrist, from its axis, m, level and in the world: a round thing about the hand's axis and behind it.
@@ -78,6 +79,7 @@ GRIPS: dict[str, Rim | Span] = {
     "white_yellow_mug": Rim(0.048, 0.020, middle=(-0.0185, 0.0)),
     "red_coffee_mug": Rim(0.037, 0.020, middle=(-0.0175, 0.0)),
     "moka_pot": Span(0.008, (0, 1), (0.0, 0.0, 0.0)),
+    "chefmate_8_frypan": Span(0.015, (1,), (0.160, 0.0, 0.044)),
 }
 """By kind; anything else is a Span as it is."""
 
@@ -109,8 +111,10 @@ def grasps(stage: Stage, shapes: Shapes, name: str) -> list[Grasp]:
     grip = GRIPS.get(kind(name), Span())
     low, high = shapes.box(name)
     if isinstance(grip, Rim):
-        return _rim_grasps(stage, name, grip, float(high[2]))
-    return _span_grasps(stage, shapes, name, grip, float(low[2]), float(high[2]))
+        found = _rim_grasps(stage, name, grip, float(high[2]))
+    else:
+        found = _span_grasps(stage, shapes, name, grip, float(low[2]), float(high[2]))
+    return found + [_tilted(grasp, tilt) for grasp in found if _strain(stage, grasp) for tilt in (TILT, -TILT)]
 
 
 def best_grasp(stage: Stage, shapes: Shapes, name: str, move: NDArray[np.float64] | None = None) -> Grasp:
@@ -176,7 +180,7 @@ def _inconvenience(stage: Stage, grasp: Grasp, grip: NDArray[np.float64], now: f
         + 0.05 * abs(_wrapped(grasp.yaw - now))
         + 0.05 * abs(grasp.yaw)
         + grasp.flaw
-        + 10.0 * _stretch(stage, grasp.point)
+        + 10.0 * _strain(stage, grasp)
     )
 
 
@@ -217,13 +221,30 @@ def _grasp(point: NDArray[np.float64], opening: NDArray[np.float64], flaw: float
     return Grasp(point, turned(yaw), yaw, flaw)
 
 
+def _tilted(grasp: Grasp, tilt: float) -> Grasp:
+    """The same with the hand tilted about the line between its fingers: the wrist comes nearer, or goes farther."""
+    rotation = about(grasp.rotation[:, 0], tilt) @ grasp.rotation
+    return replace(grasp, rotation=rotation, flaw=grasp.flaw + TILT_FLAW)
+
+
 def _wrapped(yaw: float) -> float:
     """The same opening direction within a quarter turn of the nominal one."""
     return (yaw + np.pi / 2) % np.pi - np.pi / 2
 
 
-def _stretch(stage: Stage, point: NDArray[np.float64]) -> float:
-    """How much too far the arm would reach with the hand looking down, m: straight, it loses its strength and way."""
-    shoulder = stage.data.body("robot0_link1").xpos
-    wrist = point + np.array([0.0, 0.0, WRIST_HEIGHT]) - shoulder
-    return max(0.0, float(np.hypot(np.hypot(*wrist[:2]) - WRIST_OFFSET, wrist[2])) - LONGEST)
+def _strain(stage: Stage, grasp: Grasp) -> float:
+    """How far a grasp is from what the arm does easily, m.
+
+    The wrist can be too far from the shoulder, where the arm is straight, or too near, where it is folded up; or the
+    hand goes on along the forearm, and the last joints turn about one axis.
+    """
+    shoulder, axis = stage.data.body("robot0_link1").xpos, grasp.rotation[:, 2]
+    back = shoulder - grasp.point
+    back -= (back @ axis) * axis
+    way = grasp.point - WRIST_HEIGHT * axis + WRIST_OFFSET * back / np.linalg.norm(back) - shoulder
+    far = float(np.linalg.norm(way))
+    level = float(np.hypot(*way[:2]))
+    corner = (FOREARM**2 + far**2 - UPPER_ARM**2) / (2.0 * FOREARM * far)
+    pitch = np.arctan2(way[2], level) - np.arccos(np.clip(corner, -1.0, 1.0)) - ELBOW_CORNER  # of the forearm, upwards
+    hand = np.arctan2(axis[2], float(axis[:2] @ way[:2]) / level)
+    return max(0.0, far - LONGEST, SHORTEST - far) + ALONG_FLAW * max(0.0, LEAST_BEND - float(pitch - hand))

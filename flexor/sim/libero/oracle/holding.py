@@ -58,7 +58,8 @@ def _foot(stage: Stage, shapes: Shapes, name: str, place: Place) -> NDArray[np.f
 def is_at(stage: Stage, shapes: Shapes, name: str) -> bool:
     """Whether the hand is still about an object that it has let go of."""
     opening = float(stage.finger_speeds() @ (1.0, -1.0)) > STILL
-    if float(np.ptp(stage.finger_positions())) < NEARLY_OPEN and not opening:
+    closed = float(np.ptp(stage.finger_positions())) < NEARLY_OPEN
+    if closed and not opening and stage.fingers_touching(name) < 2:
         return False  # it closes already for what comes next
     low, high = shapes.box(name)
     grip = stage.grip_position()
@@ -90,7 +91,7 @@ def carry(stage: Stage, shapes: Shapes, part: Part, place: Place) -> NDArray[np.
     touching = shapes.touches(name)
     lies_well = touching and left < CLOSE_BY and part.holds(stage)
     if lies_well or has_arrived(stage, shapes, name, place):
-        return step_along(stage, np.zeros(3), OPEN, place.rotation(stage, name))
+        return step_along(stage, _off_finger(stage, shapes, name), OPEN, place.rotation(stage, name))
     out = shapes.way_out(name, UNDER_MARGIN)
     if out.any() and left > UNDER_ITS_PLACE:
         way = (
@@ -105,9 +106,18 @@ def carry(stage: Stage, shapes: Shapes, part: Part, place: Place) -> NDArray[np.
     return step_along(stage, rising_first(way), CLOSE, place.rotation(stage, name))
 
 
-def leave(stage: Stage) -> NDArray[np.float32]:
-    """Straight up, or back along a leaning hand, with open fingers and turned as it is."""
-    opened = float(np.ptp(stage.finger_positions())) > HALF_OPEN
+def _off_finger(stage: Stage, shapes: Shapes, name: str) -> NDArray[np.float64]:
+    """The way of open fingers off an object that still hangs on one of them: towards its middle, [3] m."""
+    if float(np.ptp(stage.finger_positions())) < RELEASED or not shapes.hangs(name):
+        return np.zeros(3)
+    low, high = shapes.box(name)
+    axis = stage.opening_axis()
+    return axis * float(((low + high) / 2 - stage.grip_position()) @ axis)
+
+
+def leave(stage: Stage, name: str) -> NDArray[np.float32]:
+    """Straight up, or back along a leaning hand, with open fingers and turned as it is, from an object let go of."""
+    opened = float(np.ptp(stage.finger_positions())) > (NEARLY_OPEN if stage.fingers_touching(name) else HALF_OPEN)
     axis = stage.grip_rotation()[:, 2]
     away = UP if axis[2] < LEANING else -axis
     return step_along(stage, RETREAT * away * opened, OPEN, stage.grip_rotation())

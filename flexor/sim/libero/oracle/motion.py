@@ -15,6 +15,7 @@ TURN_LIMIT = 0.8  # largest rotation action
 UP = np.array([0.0, 0.0, 1.0])
 ELBOW = 3  # of the arm's joints
 STRAIGHTENING, STRAIGHT, FOLDING, FOLDED = -0.65, -0.50, -3.02, -3.06  # rad of it at which the arm gets stuck, and is
+STRETCHED = (-1.3, -1.0)  # rad of it over which a hand that swings about is drawn in: its wrist would go too far
 DRAW, FREE_TURN = 0.05, 0.3  # m and rad ahead that a stuck hand is sent
 DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # the hand looking down, fingers along y
 
@@ -55,6 +56,13 @@ def step_along(
 def turn_left(stage: Stage, rotation: NDArray[np.float64]) -> float:
     """How far the hand is from `rotation`, rad."""
     return float(np.linalg.norm(rotation_vector(rotation @ stage.grip_rotation().T)))
+
+
+def drawn_in(stage: Stage) -> NDArray[np.float64]:
+    """The way towards the arm's foot for a hand that swings about with its arm stretched, [3] m."""
+    inward = stage.data.body("robot0_link1").xpos - stage.grip_position()
+    inward = np.append(inward[:2] / np.hypot(*inward[:2]), 0.0)
+    return DRAW * float(np.interp(stage.joint_positions()[ELBOW], STRETCHED, (0.0, 1.0))) * inward
 
 
 def _bent(

@@ -17,7 +17,7 @@ LEANING = -0.95  # of the hand's axis along the vertical: above it, it is meant 
 EDGE = 0.05  # m from the edge of a region that a thing is put at least
 STEEP = 6.0  # the way down between walls
 SIDE_BY_SIDE = 0.008  # m between things that share a place
-LEAN, LEAN_ROOM = 0.25, 0.006  # rad that a thing is let go at where it stands too low; m farther that it then is
+LEAN, LEAN_ROOM = 0.33, 0.007  # rad that a thing is let go at where it stands too low; m farther that it then is
 SINK = 0.010  # m that LIBERO lets a thing be below a region that contains it
 
 
@@ -94,7 +94,7 @@ def place_for(stage: Stage, shapes: Shapes, part: Part, slot: int = 0, slots: in
         axis = int(np.argmin(across))
         point[axis] += lane * (float(across[axis]) + SIDE_BY_SIDE)
         if slots == 1:
-            point += _towards_arm(stage, point, part.place)
+            point += _towards_arm(stage, point, part.place, max(EDGE, float(across.min()) / 2))
         top = shapes.top_between(point, point, 0.0, (part.thing,))
         return Place(np.append(point[:2], top), 0.012, 0.008, width)
     return Place(point, 0.012, 0.008, width)
@@ -114,8 +114,8 @@ def _narrow_axis(stage: Stage, shapes: Shapes, name: str) -> int | None:
     return level[0] if far[level[-1]] - near[level[-1]] > 1.5 * (far[level[0]] - near[level[0]]) else None
 
 
-def _towards_arm(stage: Stage, point: NDArray[np.float64], region: str) -> NDArray[np.float64]:
-    """The way from the middle of a large region to a place in it that is easier to reach."""
-    spare = float((np.abs(stage.rotation(region)) @ stage.model.site(region).size)[:2].min()) - EDGE
+def _towards_arm(stage: Stage, point: NDArray[np.float64], region: str, edge: float) -> NDArray[np.float64]:
+    """The way from the middle of a large region to a place in it, `edge` m inside, that is easier to reach."""
+    spare = float((np.abs(stage.rotation(region)) @ stage.model.site(region).size)[:2].min()) - edge
     back = stage.data.body("robot0_link1").xpos - point
     return np.append(back[:2] / np.hypot(*back[:2]), 0.0) * max(0.0, spare)

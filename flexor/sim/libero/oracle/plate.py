@@ -15,7 +15,8 @@ from flexor.sim.libero.stage import Stage
 KIND = "plate"
 AHEAD = 0.035  # m ahead that the hand is sent while it pushes
 ENOUGH = 0.015  # m from the middle of its place
-PINCHED = 0.03  # m between fingers that have the rim
+PINCHED = (0.004, 0.03)  # m between fingers that have the rim
+SLIDE = 0.02  # m that it is kept off what it has run into
 
 
 def is_pushed(stage: Stage, part: Part) -> bool:
@@ -31,7 +32,8 @@ def is_there(stage: Stage, part: Part) -> bool:
 
 def is_pinched(stage: Stage, part: Part) -> bool:
     """Whether the rim is between the fingers."""
-    return stage.fingers_touching(part.thing) > 0 and float(np.ptp(stage.finger_positions())) < PINCHED
+    least, most = PINCHED
+    return stage.fingers_touching(part.thing) > 0 and least < float(np.ptp(stage.finger_positions())) < most
 
 
 def push(stage: Stage, shapes: Shapes, part: Part) -> NDArray[np.float32]:
@@ -39,5 +41,7 @@ def push(stage: Stage, shapes: Shapes, part: Part) -> NDArray[np.float32]:
     if not is_pinched(stage, part):
         return reach(stage, shapes, best_grasp(stage, shapes, part.thing), part.thing)
     way = stage.position(part.place) - stage.position(part.thing)
+    way *= min(1.0, AHEAD / np.hypot(*way[:2]))
     way[2] = 0.0
-    return step_along(stage, way * min(1.0, AHEAD / np.hypot(*way[:2])), CLOSE, upright(stage.grip_rotation()))
+    way += SLIDE * shapes.way_off(part.thing)
+    return step_along(stage, way, CLOSE, upright(stage.grip_rotation()))

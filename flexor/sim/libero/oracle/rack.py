@@ -15,7 +15,7 @@ from flexor.sim.libero.stage import Stage
 
 KIND = "wine_rack"
 GRIP_HEIGHT = 0.065  # m from the bottle's foot
-TILT = 1.05  # rad of the hand from looking down, when it takes hold: what the bottle is tilted by on the rack
+TILT = 0.8  # rad of the hand from looking down when it takes hold; lying, the bottle is tilted by 1.05
 FOOT = (0.030, 0.021)  # m up the slope and off it, from the rack's region: where the bottle's foot comes
 OVER, FUNNEL = 0.10, 2.0  # m over the slope at which it comes; height by distance
 ALIGNED = 0.25  # rad

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.sim.libero.oracle.grasps import Grasp
-from flexor.sim.libero.oracle.motion import CLOSE, OPEN, step_along, turn_left
+from flexor.sim.libero.oracle.motion import CLOSE, OPEN, drawn_in, step_along, turn_left
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
@@ -62,7 +62,8 @@ def approach(
         standoff = max(APPROACH, fingers - aim.point[2], palm - aim.point[2])
     way = way - axis * np.clip(FUNNEL_SLOPE * (off - FUNNEL_RADIUS), 0.0, standoff)
     lean = float(np.arccos(np.clip(aim.rotation[:, 2] @ stage.grip_rotation()[:, 2], -1.0, 1.0)))
-    way *= np.clip((LEAN - lean) / LEAN, 0.0, 1.0)  # a hand that looks elsewhere swings about before it goes
+    going = float(np.clip((LEAN - lean) / LEAN, 0.0, 1.0))  # a hand that looks elsewhere swings about before it goes
+    way = going * way + (1.0 - going) * drawn_in(stage)
     return step_along(stage, rising_first(way), gripper, aim.rotation)
 
 

@@ -125,6 +125,16 @@ class Shapes:
         neighbours = self._neighbours(name)
         return bool(neighbours) and neighbours <= self._arm
 
+    def way_off(self, name: str) -> NDArray[np.float64]:
+        """The level direction off the other objects that one has run into, [3]; zero when it has not."""
+        stage, body = self._stage, self._stage.body(name)
+        contact, count = stage.data.contact, stage.data.ncon
+        roots = stage.model.body_rootid[stage.model.geom_bodyid[contact.geom[:count]]]
+        others = [stage.body(other) for other in stage.things if other != name]
+        met = (roots == body).any(axis=1) & np.isin(roots, others).any(axis=1)
+        way = (stage.position(name) - contact.pos[:count][met]).sum(axis=0) * (1.0, 1.0, 0.0)
+        return way / max(1e-6, float(np.linalg.norm(way)))
+
     def _neighbours(self, name: str) -> set[int]:
         """The geoms that touch a thing."""
         stage, body = self._stage, self._stage.body(name)
