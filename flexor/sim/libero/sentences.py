@@ -19,9 +19,12 @@ SYNONYMS = {
     "put both": ("place both", "move both"),
     "put": ("place", "set"),
     "push": ("slide", "shove"),
+    "stack": ("put", "set"),
     "open": ("pull open", "slide open"),
     "turn on": ("switch on", "light"),
+    "turn off": ("switch off", "put out"),
     "and close it": ("and shut it", "and push it closed"),
+    "close": ("shut", "push shut"),
 }
 """Each phrase and what may stand in its place; the longer phrase is looked for first."""
 

@@ -1,8 +1,10 @@
 """Claims about the wording of LIBERO's tasks."""
 
 import pytest
+from libero_here import needs_libero
 
 from flexor.sim.libero.sentences import paraphrases, split
+from flexor.sim.libero.suites import SUITES, find_suite
 
 SENTENCES = (
     "pick up the black bowl next to the ramekin and place it on the plate",
@@ -13,6 +15,9 @@ SENTENCES = (
     "turn on the stove and put the moka pot on it",
     "put both the alphabet soup and the tomato sauce in the basket",
     "put the yellow and white mug in the microwave and close it",
+    "close the bottom drawer of the cabinet and open the top drawer",
+    "turn off the stove",
+    "stack the left bowl on the right bowl and place them in the tray",
 )
 
 
@@ -37,3 +42,10 @@ def test_a_conjunction_varies_in_both_of_its_parts() -> None:
 def test_what_names_the_objects_is_left_alone() -> None:
     for way in paraphrases("put the white mug on the left plate and put the yellow and white mug on the right plate"):
         assert "the white mug on the left plate" in way and "the yellow and white mug on the right plate" in way
+
+
+@needs_libero
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_task_of_the_benchmark_has_sentences_of_both_kinds(suite: str) -> None:
+    for task in find_suite(suite).tasks:
+        assert all(split(task.sentence).values()), task.sentence
