@@ -27,9 +27,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
     "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
     "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),
+    "import": ("flexor.cli.import_:import_", "Make a bundle of a checkpoint of openpi, LeRobot or OpenTau."),
     "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes, and make room."),
     "campaign": ("flexor.cli.campaign:app", "Take long measurements bit by bit, and tell what is there."),
     "plot": ("flexor.cli.plot:app", "Draw pictures of what flexor works with."),
+    "download": ("flexor.cli.download:download", "Bring a published checkpoint over, and verify every file."),
     "bench": ("flexor.cli.bench:app", "Measure this machine."),
 }
 """By command name: `module:attribute` (a function, or a typer.Typer for a group) and the line in `flexor --help`."""

@@ -1,4 +1,4 @@
-"""Home of the exporters (ONNX, TorchScript, TensorRT); this version exports nothing yet."""
+"""Models of others into bundles (checkpoints/), and home of the exporters (ONNX, TorchScript, TensorRT)."""
 
 if __name__ != "flexor.export":
     raise ImportError(f"import flexor.export, not {__name__}")

@@ -1,9 +1,10 @@
-"""From an instruction and a state to prompt tokens, as openpi does it for Pi0.5. Needs no torch."""
+"""From an instruction and a state to prompt tokens, as those do it who trained the weights. Needs no torch."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,52 @@ _SPECIALS = ("[PAD]", "[BOS]", "[UNK]")
 _PUNCTUATION = (".", ",", ":", ";", "!", "?", "'", '"', "-", "(", ")", "/")
 
 
+@dataclass(frozen=True, slots=True)
+class PromptFormat:
+    """How one lineage of weights writes its prompt.
+
+    Attributes:
+        stated: pieces with the state in them, "{text}" and "{state}" standing for both; each is tokenised by itself.
+        plain: pieces of the prompt without the state; empty where that lineage has none.
+        cleaned: whether the text loses its outer spaces, and underscores and line breaks become spaces.
+        lowest: the bin of a state below the range, -1 or 0.
+    """
+
+    stated: tuple[str, ...]
+    plain: tuple[str, ...]
+    cleaned: bool
+    lowest: int
+
+    def pieces(self, text: str, bins: Sequence[int] | NDArray[np.integer] | None) -> tuple[str, ...]:
+        """The pieces of a prompt, the state's bins in it or, when they are None, without them.
+
+        Raises:
+            ValueError: no bins, and this lineage never prompts without a state.
+        """
+        if bins is None and not self.plain:
+            raise ValueError("this prompt format has no form without the state; expected its bins")
+        if self.cleaned:
+            text = text.strip().replace("_", " ").replace("\n", " ")
+        given = {"{text}": text}
+        if bins is not None:
+            given["{state}"] = " ".join(str(max(int(value), self.lowest)) for value in bins)
+        # In one pass, so that braces in the text stay text.
+        return tuple(
+            re.sub(r"\{text\}|\{state\}", lambda found: given[found.group()], piece)
+            for piece in (self.plain if bins is None else self.stated)
+        )
+
+
+FORMATS: Mapping[str, PromptFormat] = {
+    # openpi and LeRobot; without the state the line break is tokenised by itself.
+    "openpi": PromptFormat(("Task: {text}, State: {state};\nAction: ",), ("{text}", "\n"), cleaned=True, lowest=-1),
+    # OpenTau changed its prompt twice; each name is the first release with it.
+    "opentau-0.1": PromptFormat(("Task: {text}\nState: {state}\nActions:",), (), cleaned=False, lowest=0),
+    "opentau-0.2": PromptFormat(("Task: {text}<eos>State: {state}<eos>Actions:",), (), cleaned=False, lowest=0),
+    "opentau-0.5": PromptFormat(("Task: {text}, State: {state};\n",), (), cleaned=False, lowest=0),
+}
+
+
 def discretise(state: NDArray[np.floating]) -> NDArray[np.int64]:
     """Bin a normalised state, [S] -> int64 [S] in -1..255.
 
@@ -27,10 +74,7 @@ def discretise(state: NDArray[np.floating]) -> NDArray[np.int64]:
 
 def build_prompt(text: str, bins: Sequence[int] | NDArray[np.integer] | None) -> str:
     """The sentence that is tokenised: openpi's format with the state, or without it when `bins` is None."""
-    cleaned = text.strip().replace("_", " ").replace("\n", " ")
-    if bins is None:
-        return f"{cleaned}\n"
-    return f"Task: {cleaned}, State: {' '.join(str(int(value)) for value in bins)};\nAction: "
+    return "".join(FORMATS["openpi"].pieces(text, bins))
 
 
 class Tokenizer:
@@ -80,16 +124,19 @@ class Tokenizer:
         """The id of a token, None when the vocabulary lacks it."""
         return self._tokenizer.token_to_id(token)
 
-    def encode(self, prompt: str) -> NDArray[np.int64]:
-        """Tokens of a prompt, int64 [T], beginning of sentence first.
+    def encode(self, *pieces: str) -> NDArray[np.int64]:
+        """Tokens of a prompt, int64 [T], beginning of sentence first; no token spans two pieces.
 
         Raises:
             ValueError: more tokens than `max_tokens`.
         """
-        ids = self._tokenizer.encode(prompt).ids
+        ids = self._tokenizer.encode(pieces[0]).ids
+        for piece in pieces[1:]:
+            ids = ids + self._tokenizer.encode(piece, add_special_tokens=False).ids
         if len(ids) > self.max_tokens:
             raise ValueError(
-                f"the prompt has {len(ids)} tokens, the model takes at most {self.max_tokens}; shorten it: {prompt!r}"
+                f"the prompt has {len(ids)} tokens, the model takes at most {self.max_tokens}; shorten it:"
+                f" {''.join(pieces)!r}"
             )
         return np.asarray(ids, dtype=np.int64)
 

@@ -108,3 +108,22 @@ def test_bad_statistics_are_refused_by_name(stats: NormStats) -> None:
         NormStats.from_dict({**values, "q99": [9.0, 9.0, -1000.0]})
     with pytest.raises(ValueError, match=r"expected \[n, D\]"):
         NormStats.measure(np.zeros((0, 3)))
+
+
+def test_min_max_follows_its_formula_with_the_epsilon_given() -> None:
+    stats = NormStats(min=np.asarray([2.0]), max=np.asarray([6.0]))
+    normalizer = Normalizer("min_max", stats, epsilon=1e-2)
+    np.testing.assert_allclose(normalizer.normalize([[3.0]]), [[(3 - 2) / (4 + 1e-2) * 2 - 1]], rtol=1e-6)
+    np.testing.assert_allclose(normalizer.unnormalize([[0.5]]), [[(0.5 + 1) / 2 * (4 + 1e-2) + 2]], rtol=1e-6)
+
+
+def test_statistics_may_be_of_one_pair_alone_and_only_serve_its_mode() -> None:
+    stats = NormStats.from_dict({"mean": [1.0, 2.0], "std": [0.5, 0.5]})
+    assert stats.dim == 2 and stats.to_dict() == {"mean": [1.0, 2.0], "std": [0.5, 0.5]}
+    assert stats.first(1).to_dict() == {"mean": [1.0], "std": [0.5]}
+    with pytest.raises(ValueError, match="'quantile' needs q01 and q99, which were not measured"):
+        Normalizer("quantile", stats)
+    with pytest.raises(ValueError, match="norm stats are empty"):
+        NormStats.from_dict({})
+    with pytest.raises(ValueError, match=r"max\[0\] lies below min"):
+        NormStats(min=np.ones(1), max=np.zeros(1))

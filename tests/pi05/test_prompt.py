@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from flexor.pi05.prompt import Tokenizer, build_prompt, build_word_tokenizer, discretise
+from flexor.pi05.prompt import FORMATS, Tokenizer, build_prompt, build_word_tokenizer, discretise
 
 WORDS = ["pick up the red cube", "put it in the bowl"]
 
@@ -96,3 +96,29 @@ def test_a_tokenizer_without_a_beginning_of_sentence_is_refused() -> None:
 def test_too_many_words_for_the_vocabulary_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit a vocabulary of 280"):
         build_word_tokenizer(["a b c d e f g h"], vocab_size=280)
+
+
+def test_every_lineage_writes_its_own_prompt() -> None:
+    text, bins = "pick_up the {state} cup ", [-1, 7]
+    said = {name: FORMATS[name].pieces(text, bins) for name in FORMATS}
+    assert said == {
+        "openpi": ("Task: pick up the {state} cup, State: -1 7;\nAction: ",),
+        "opentau-0.1": ("Task: pick_up the {state} cup \nState: 0 7\nActions:",),
+        "opentau-0.2": ("Task: pick_up the {state} cup <eos>State: 0 7<eos>Actions:",),
+        "opentau-0.5": ("Task: pick_up the {state} cup , State: 0 7;\n",),
+    }
+    assert FORMATS["openpi"].pieces(text, None) == ("pick up the {state} cup", "\n")
+    with pytest.raises(ValueError, match="no form without the state"):
+        FORMATS["opentau-0.1"].pieces(text, None)
+
+
+def test_no_token_spans_two_pieces() -> None:
+    merging = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 1, "ab": 2, "^": 3}, [("a", "b")]))
+    merging.post_processor = tokenizers.processors.TemplateProcessing(  # type: ignore[assignment]
+        single="^ $A", special_tokens=[("^", 3)]
+    )
+    tokenizer = Tokenizer(merging, max_tokens=3)
+    assert tokenizer.encode("ab").tolist() == [3, 2]
+    assert tokenizer.encode("a", "b").tolist() == [3, 0, 1]
+    with pytest.raises(ValueError, match="4 tokens, the model takes at most 3"):
+        tokenizer.encode("a", "b", "a")

@@ -111,7 +111,7 @@ class Bundle:
         """Normalisers of state [S] and actions [..., A].
 
         Raises:
-            BundleError: the statistics are malformed or of the wrong length.
+            BundleError: the statistics are malformed, of the wrong length, or not those that the mode needs.
         """
         path = self.path / NORM_STATS
         try:
@@ -121,12 +121,17 @@ class Bundle:
         except (ValueError, TypeError) as error:
             raise BundleError(f"{path}: {error}") from error
         for key, expected in (("state", self.config.state_dim), ("actions", self.config.action_dim)):
-            if len(stats[key].mean) != expected:
+            if stats[key].dim != expected:
                 raise BundleError(
-                    f"{path}: statistics of {key} have {len(stats[key].mean)} dimensions; bundle.json says {expected}"
+                    f"{path}: statistics of {key} have {stats[key].dim} dimensions; bundle.json says {expected}"
                 )
-        mode = self.config.normalization
-        return Normalizer(mode, stats["state"]), Normalizer(mode, stats["actions"])
+        config = self.config
+        try:
+            state = Normalizer(config.normalization, stats["state"], config.norm_epsilon)
+            actions = Normalizer(config.normalization_of_actions, stats["actions"], config.norm_epsilon)
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}; write the bundle with the statistics of its own training") from error
+        return state, actions
 
 
 def shipped_bundles() -> dict[str, Path]:

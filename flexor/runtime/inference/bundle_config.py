@@ -9,7 +9,8 @@ from typing import Any
 
 from flexor.errors import FlexorError
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.normalize import Mode
+from flexor.pi05.normalize import OPENPI_EPSILON, PAIRS, Mode
+from flexor.pi05.prompt import FORMATS, STATE_BINS
 from flexor.runtime.inference.action_space import ActionSpace
 
 SCHEMA_VERSION = 1
@@ -29,7 +30,7 @@ class BundleConfig:
         model: sizes of the network; model.horizon = H, and model.action_dim is at least A.
         cameras: camera names in the order in which the network was trained.
         state_dim: S.
-        normalization: "quantile" or "mean_std", for state and actions.
+        normalization: key of normalize.PAIRS, for the state and, unless `action_normalization` differs, the actions.
         prompt_state: whether the prompt carries the discretised state.
         replan: control steps after which a new chunk is meant to begin, 1..H.
         rtc_max_delay: longest committed action prefix that training has seen; 0 = none.
@@ -37,6 +38,10 @@ class BundleConfig:
         hz: control rate of the training data.
         action_space: meaning of the A numbers.
         origin: where the weights came from; free form, for people.
+        action_normalization: key of normalize.PAIRS, of the actions; None means the state's.
+        norm_epsilon: what the normalisation adds to every span.
+        prompt_format: key of prompt.FORMATS.
+        prompt_padding: bins that follow the state's own in the prompt, where its padding was written out too.
     """
 
     name: str
@@ -51,14 +56,30 @@ class BundleConfig:
     hz: float
     action_space: ActionSpace
     origin: Mapping[str, Any] = field(default_factory=dict)
+    action_normalization: Mode | None = None
+    norm_epsilon: float = OPENPI_EPSILON
+    prompt_format: str = "openpi"
+    prompt_padding: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
             raise BundleError(f"bundle name {self.name!r}; expected lower-case letters, digits and . _ - (64 at most)")
         if not self.cameras or len(set(self.cameras)) != len(self.cameras):
             raise BundleError(f"cameras are {list(self.cameras)}; expected at least one, each name once")
-        if self.normalization not in ("quantile", "mean_std"):
-            raise BundleError(f"normalization is {self.normalization!r}; expected 'quantile' or 'mean_std'")
+        for mode in (self.normalization, self.normalization_of_actions):
+            if mode not in PAIRS:
+                raise BundleError(f"normalization is {mode!r}; expected one of {', '.join(PAIRS)}")
+        if not 0 <= self.norm_epsilon < 1:
+            raise BundleError(f"normalization.epsilon is {self.norm_epsilon}; expected a small number, 0 or above")
+        if self.prompt_format not in FORMATS:
+            raise BundleError(f"prompt.format is {self.prompt_format!r}; expected one of {', '.join(FORMATS)}")
+        if not self.prompt_state and (self.prompt_padding or not FORMATS[self.prompt_format].plain):
+            raise BundleError(
+                f"prompt.state is false, but padding is {list(self.prompt_padding)} and format {self.prompt_format!r};"
+                " expected no padding and a format that can do without the state"
+            )
+        if any(isinstance(bin_, bool) or bin_ not in range(-1, STATE_BINS) for bin_ in self.prompt_padding):
+            raise BundleError(f"prompt.padding is {list(self.prompt_padding)}; expected bins in -1..{STATE_BINS - 1}")
         allowed = {
             "state_dim": range(1, 1025),
             "replan": range(1, self.model.horizon + 1),
@@ -87,16 +108,33 @@ class BundleConfig:
         """A of the robot; the model's own may be larger, its last channels are padding then."""
         return len(self.action_space.names)
 
+    @property
+    def normalization_of_actions(self) -> Mode:
+        """Mode of the actions."""
+        return self.action_normalization or self.normalization
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, without file hashes."""
+        """The JSON form, without file hashes. What is as openpi has it is left out, as older bundles do."""
+        prompt: dict[str, Any] = {"state": self.prompt_state}
+        if self.prompt_format != "openpi":
+            prompt["format"] = self.prompt_format
+        if self.prompt_padding:
+            prompt["padding"] = list(self.prompt_padding)
+        normalization: str | dict[str, Any] = self.normalization
+        if self.normalization_of_actions != self.normalization or self.norm_epsilon != OPENPI_EPSILON:
+            normalization = {
+                "state": self.normalization,
+                "actions": self.normalization_of_actions,
+                "epsilon": self.norm_epsilon,
+            }
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "model": self.model.to_dict(),
             "cameras": list(self.cameras),
             "state_dim": self.state_dim,
-            "normalization": self.normalization,
-            "prompt": {"state": self.prompt_state},
+            "normalization": normalization,
+            "prompt": prompt,
             "horizon": self.horizon,
             "replan": self.replan,
             "rtc_max_delay": self.rtc_max_delay,
@@ -119,7 +157,12 @@ class BundleConfig:
                 f"schema_version is {version!r}; this flexor reads {SCHEMA_VERSION}; use the flexor that wrote it"
             )
         check_keys("bundle.json", data, KEYS)
-        check_keys("prompt", data["prompt"], ("state",))
+        check_keys("prompt", data["prompt"], ("state",), ("format", "padding"))
+        normalization = data["normalization"]
+        if not isinstance(normalization, dict):
+            normalization = {"state": normalization, "actions": normalization, "epsilon": OPENPI_EPSILON}
+        check_keys("normalization", normalization, ("state", "actions", "epsilon"))
+        same = normalization["actions"] == normalization["state"]
         if not isinstance(data["prompt"]["state"], bool):
             raise BundleError(f"prompt.state is {data['prompt']['state']!r}; expected true or false")
         try:
@@ -129,7 +172,7 @@ class BundleConfig:
                 model=model,
                 cameras=_names(data["cameras"]),
                 state_dim=data["state_dim"],
-                normalization=data["normalization"],
+                normalization=normalization["state"],
                 prompt_state=data["prompt"]["state"],
                 replan=data["replan"],
                 rtc_max_delay=data["rtc_max_delay"],
@@ -137,6 +180,10 @@ class BundleConfig:
                 hz=float(data["hz"]),
                 action_space=ActionSpace.from_dict(data["action_space"]),
                 origin=dict(data["origin"]),
+                action_normalization=None if same else normalization["actions"],
+                norm_epsilon=float(normalization["epsilon"]),
+                prompt_format=data["prompt"].get("format", "openpi"),
+                prompt_padding=tuple(data["prompt"].get("padding", ())),
             )
         except (TypeError, ValueError) as error:
             raise BundleError(f"a value has the wrong form: {error}") from error
@@ -169,8 +216,8 @@ def _names(cameras: object) -> tuple[str, ...]:
     return tuple(cameras)
 
 
-def check_keys(where: str, data: object, expected: Sequence[str]) -> None:
-    """Refuse a mapping whose keys are not exactly the expected ones.
+def check_keys(where: str, data: object, expected: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Refuse a mapping whose keys are not the expected ones and perhaps some of the optional ones.
 
     Raises:
         BundleError: names the missing and the unknown keys.
@@ -178,8 +225,9 @@ def check_keys(where: str, data: object, expected: Sequence[str]) -> None:
     if not isinstance(data, Mapping):
         raise BundleError(f"{where} is {type(data).__name__}; expected an object with the keys {', '.join(expected)}")
     missing = [key for key in expected if key not in data]
-    unknown = [str(key) for key in data if key not in expected]
+    unknown = [str(key) for key in data if key not in (*expected, *optional)]
     if missing or unknown:
         raise BundleError(
             f"{where} has missing keys {missing} and unknown keys {unknown}; expected exactly {', '.join(expected)}"
+            + (f", and perhaps {', '.join(optional)}" if optional else "")
         )

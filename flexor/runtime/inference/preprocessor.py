@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
 from flexor.pi05.images import Resample, pillow_resample, resize_with_pad, to_model
-from flexor.pi05.prompt import build_prompt, discretise
+from flexor.pi05.prompt import FORMATS, discretise
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.observation import Observation
 
@@ -28,6 +28,7 @@ class Preprocessor:
         self._name = bundle.name
         self._config = bundle.config
         self._size = bundle.config.model.vision.image_size
+        self._prompt_format = FORMATS[bundle.config.prompt_format]
         self._tokenizer = bundle.tokenizer()
         self._state_normalizer, self._action_normalizer = bundle.normalizers()
 
@@ -46,11 +47,12 @@ class Preprocessor:
                 f"cameras missing: {missing}, unknown: {extra}; {self._name} expects {list(config.cameras)}"
             )
         frames = [self._frame(camera, observation.images[camera]) for camera in config.cameras]
-        bins = discretise(self._normalised_state(observation.state))
+        bins = [*discretise(self._normalised_state(observation.state)), *config.prompt_padding]
         if not isinstance(observation.prompt, str) or not observation.prompt.strip():
             raise BadObservation(f"the prompt is {observation.prompt!r}; expected a sentence that says what to do")
         try:
-            tokens = self._tokenizer.encode(build_prompt(observation.prompt, bins if config.prompt_state else None))
+            pieces = self._prompt_format.pieces(observation.prompt, bins if config.prompt_state else None)
+            tokens = self._tokenizer.encode(*pieces)
         except ValueError as error:
             raise BadObservation(str(error)) from error
         return to_model(frames), tokens

@@ -1,0 +1,1 @@
+"""Checkpoints of others (openpi, LeRobot, OpenTau) -> bundles. Needs no torch."""

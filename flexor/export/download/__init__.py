@@ -1,0 +1,1 @@
+"""Brings checkpoints over from where they are published, whole and verified (docs/download.md)."""
