@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flexor.pi05.attention import attend_prefix, ungroup_queries
 from flexor.pi05.config import GemmaConfig
 from flexor.pi05.gemma import GemmaAttention, GemmaMlp, rms_normalise
+from flexor.pi05.precision import follow
 from flexor.pi05.prefix import Prefix
 
 _SHORTEST_PERIOD, _LONGEST_PERIOD = 4e-3, 4.0
@@ -27,6 +28,18 @@ def embed_time(times: Tensor, width: int) -> Tensor:
     periods = _SHORTEST_PERIOD * (_LONGEST_PERIOD / _SHORTEST_PERIOD) ** fractions
     angles = times.to(torch.float64).unsqueeze(-1) * (2.0 * math.pi / periods)
     return torch.cat((angles.sin(), angles.cos()), dim=-1).to(torch.float32)
+
+
+def flow_times(steps: int) -> Tensor:
+    """Flow times of Euler steps, then 0, that of clamped actions: float32 [steps + 1] on the CPU.
+
+    Every step is added in float32, as in openpi. Rounded otherwise, the third is 6e-8 off, the fastest angle of
+    `embed_time` 1e-4, and velocities 1e-5: more than all other rounding together.
+    """
+    times, step = [torch.ones(())], torch.tensor(-1.0 / steps)
+    while len(times) < steps:
+        times.append(times[-1] + step)
+    return torch.stack((*times, torch.zeros(())))
 
 
 class AdaRms(nn.Module):
@@ -100,6 +113,7 @@ class Expert(nn.Module):
         """Action tokens [B, K, H, width] -> normed output; `modulation` is [2 * depth + 1, ..., 3, width]."""
         # One unbind, not a slice for each norm: the backward of a slice fills the whole table with zeros.
         *pairs, last = modulation.unbind(0)
+        x = follow(x, self.layers[0].attention.q_proj.weight)  # type: ignore[union-attr]
         for index, layer in enumerate(self.layers):
             pair = (pairs[2 * index], pairs[2 * index + 1])
             x = layer(x, rope, pair, (prefix.keys[index], prefix.values[index]), bias)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flexor.pi05.attention import rotary
+from flexor.pi05.expert import flow_times
 from flexor.pi05.gemma import EPSILON, GemmaAttention
 from flexor.pi05.model import Pi05
 
@@ -68,7 +69,7 @@ class ExpertProgram:
         self.layers = [_Layer(model, index) for index in range(config.depth)]
         self.action_in = (model.action_in_proj.weight, model.action_in_proj.bias)
         self.action_out = (model.action_out_proj.weight, model.action_out_proj.bias)
-        times = 1.0 - torch.arange(steps + 1, dtype=torch.float32, device=model.action_in_proj.weight.device) / steps
+        times = flow_times(steps).to(model.action_in_proj.weight.device)
         # [steps + 1, norms, 3, width]: the last row is flow time 0, that of clamped actions.
         self.table = model.modulations(times).transpose(0, 1).contiguous()
         self.table[:, :, 0] += 1.0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flexor.pi05.attention import mask_bias, rotary
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.expert import Expert, embed_time
+from flexor.pi05.expert import Expert, embed_time, flow_times
 from flexor.pi05.gemma import GemmaLayer, RmsNorm
 from flexor.pi05.prefix import Prefix
 from flexor.pi05.siglip import Siglip
@@ -116,7 +116,7 @@ class Pi05(nn.Module):
         rope = rotary(positions, self.config.expert.head_dim, self.config.rope_theta)
         embedded = self.action_in_proj(x.to(self.action_in_proj.weight.dtype))
         hidden = self.expert(embedded, rope, modulation, prefix, mask_bias(prefix.mask))
-        return self.action_out_proj(hidden).float()
+        return self.action_out_proj(hidden.to(self.action_out_proj.weight.dtype)).float()
 
     @torch.no_grad()
     def denoise(
@@ -142,8 +142,7 @@ class Pi05(nn.Module):
         if prefix.batch != 1:
             raise ValueError(f"denoise needs a prefix of one sample, this one holds {prefix.batch}")
         clamped = self.check_denoise(noise, steps, action_prefix)
-        times = 1.0 - torch.arange(steps + 1, dtype=torch.float32, device=noise.device) / steps
-        table = self.modulations(times)
+        table = self.modulations(flow_times(steps).to(noise.device))
         held = torch.arange(noise.shape[1], device=noise.device) < clamped
         x, velocities = noise.clone(), []
         for step in range(steps):
@@ -160,7 +159,7 @@ class Pi05(nn.Module):
     def _embed(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Image tokens, then text tokens times sqrt(width): [B, N, width]."""
         words = self.token_embedding(tokens) * math.sqrt(self.config.prefix.width)
-        pixels = images.flatten(0, 1).to(self.projector.weight.dtype)
+        pixels = images.flatten(0, 1).to(self.vision.patch_embedding.weight.dtype)
         seen = self.projector(self.vision(pixels)).unflatten(0, images.shape[:2]).flatten(1, 2)
         return torch.cat((seen.to(words.dtype), words), dim=1)
 

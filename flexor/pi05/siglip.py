@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flexor.pi05.attention import attend
 from flexor.pi05.config import VisionConfig
+from flexor.pi05.precision import follow
 
 _EPSILON = 1e-6
 
@@ -59,6 +60,7 @@ class Siglip(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """float32 [B, 3, S, S] in [-1, 1] -> [B, P, width], patches row by row."""
         x = self.patch_embedding(self.patches(images)) + self.position_embedding
+        x = follow(x, self.post_norm.weight)
         for layer in self.layers:
             x = layer(x)
         return self.post_norm(x)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flexor.pi05.model import Pi05
+from flexor.pi05.precision import dtype_of
 from flexor.pi05.prefix import Prefix
 from flexor.pi05.program import Program, ProgramPrefix
 from flexor.runtime.inference.bundle import Bundle
@@ -31,7 +32,7 @@ class TorchEngine:
 
     Args:
         bundle: what to run.
-        precision: key of PRECISIONS.
+        precision: key of PRECISIONS; bf16 keeps what `flexor.pi05.precision` names in float32.
         threads: CPU threads of every call, also when another engine of this process uses another number.
         flow_steps: Euler steps of denoise.
 
@@ -51,16 +52,15 @@ class TorchEngine:
         self.flow_steps = flow_steps
         self._device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
         self.provider = str(self._device)
-        self._dtype = PRECISIONS[precision]
         self._use_threads()
-        model = load_model(bundle, self._dtype).to(self._device)
+        model = load_model(bundle, PRECISIONS[precision]).to(self._device)
         prepared = precision == "fp32" and model.config.prefix.kv_heads == 1  # what a Program can compute
         self._program = Program(model, flow_steps) if prepared else _PlainProgram(model, flow_steps)
 
     def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> ProgramPrefix | Prefix:
         """See Engine."""
         self._use_threads()
-        return self._program.encode(self._put(images).to(self._dtype), self._put(tokens))
+        return self._program.encode(self._put(images), self._put(tokens))
 
     def denoise(
         self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
@@ -121,5 +121,5 @@ def load_model(bundle: Bundle, dtype: torch.dtype) -> Pi05:
             raise BundleError(f"{path}: {name} holds numbers that are not finite; restore the bundle")
     if unknown := sorted(set(stored) - set(expected)):
         raise BundleError(f"{path} holds unknown tensors {unknown[:3]}; the weights are of another model")
-    model.load_state_dict({name: tensor.to(dtype) for name, tensor in stored.items()}, assign=True)
+    model.load_state_dict({name: tensor.to(dtype_of(name, dtype)) for name, tensor in stored.items()}, assign=True)
     return model.eval().requires_grad_(False)
