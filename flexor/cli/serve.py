@@ -27,7 +27,7 @@ def serve(
         str | None, typer.Option(help="Data address, ipc://PATH or tcp://127.0.0.1:PORT; the default one if not given.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="What runs the bundle: torch.")] = None,
-    precision: Annotated[str | None, typer.Option(help="What the engine computes in: fp32, bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16, int8, or prefix and expert: int8+fp32.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
     json_file: JsonFile = None,

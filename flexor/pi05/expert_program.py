@@ -1,4 +1,6 @@
-"""The action expert prepared for sampling in float32: fused weights, tables for every step, few operations.
+"""The action expert prepared for sampling: fused weights, tables for every step, few operations.
+
+What tokens carry is float32; the products may be narrower.
 
 A chunk of a small model is some thousand tiny operations, so their number is its cost. Against `Pi05.denoise`:
 q, k and v are one product, and so are gate and up; the rotation is one complex product, since the channels of q and k
@@ -13,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flexor.pi05.attention import rotary
-from flexor.pi05.expert import flow_times
+from flexor.pi05.expert import ExpertLayer, flow_times
 from flexor.pi05.gemma import EPSILON, GemmaAttention
 from flexor.pi05.model import Pi05
+from flexor.pi05.products import Product, make_product
 
 
 def pair_channels(weight: Tensor, head_dim: int) -> Tensor:
@@ -27,8 +30,9 @@ def pair_channels(weight: Tensor, head_dim: int) -> Tensor:
 def fuse_qkv(attention: GemmaAttention) -> Tensor:
     """Weights of q (already scaled), k and v stacked, channels of q and k paired: [(heads + 2) * head_dim, width]."""
     size = attention.head_dim
-    q = pair_channels(attention.q_proj.weight, size) * size**-0.5
-    return torch.cat((q, pair_channels(attention.k_proj.weight, size), attention.v_proj.weight)).contiguous()
+    q = pair_channels(attention.q_proj.weight.float(), size) * size**-0.5
+    k, v = pair_channels(attention.k_proj.weight.float(), size), attention.v_proj.weight.float()
+    return torch.cat((q, k, v)).contiguous()
 
 
 def turns(positions: Tensor, head_dim: int, theta: float) -> Tensor:
@@ -43,32 +47,33 @@ def turn(heads: Tensor, by: Tensor) -> Tensor:
 
 
 class _Layer:
-    """Weights of one expert layer, contiguous."""
+    """The products of one expert layer."""
 
-    def __init__(self, model: Pi05, index: int) -> None:
-        layer = model.expert.layers[index]
-        self.qkv = fuse_qkv(layer.attention)  # type: ignore[arg-type]
-        self.o = layer.attention.o_proj.weight.contiguous()  # type: ignore[union-attr]
-        self.gate = layer.mlp.gate_proj.weight.contiguous()  # type: ignore[union-attr]
-        self.up = layer.mlp.up_proj.weight.contiguous()  # type: ignore[union-attr]
-        self.down = layer.mlp.down_proj.weight.contiguous()  # type: ignore[union-attr]
+    def __init__(self, layer: ExpertLayer, precision: str) -> None:
+        def product(weight: Tensor) -> Product:
+            return make_product(weight, None, precision, torch.float32)
+
+        self.qkv, self.o = product(fuse_qkv(layer.attention)), product(layer.attention.o_proj.weight)
+        self.gate, self.up = product(layer.mlp.gate_proj.weight), product(layer.mlp.up_proj.weight)
+        self.down = product(layer.mlp.down_proj.weight)
 
 
 class ExpertProgram:
     """Euler sampling of N chunks on one prefix.
 
     Args:
-        model: float32, on the device where sampling runs; its weights are copied.
+        model: on the device where sampling runs; its weights are copied.
         steps: Euler steps, at least 1.
+        precision: of the layers' products.
     """
 
-    def __init__(self, model: Pi05, steps: int) -> None:
+    def __init__(self, model: Pi05, steps: int, precision: str = "fp32") -> None:
         config = model.config.expert
         self.heads, self.head_dim, self.width = config.heads, config.head_dim, config.width
         self.steps = steps
-        self.layers = [_Layer(model, index) for index in range(config.depth)]
-        self.action_in = (model.action_in_proj.weight, model.action_in_proj.bias)
-        self.action_out = (model.action_out_proj.weight, model.action_out_proj.bias)
+        self.layers = [_Layer(layer, precision) for layer in model.expert.layers]  # type: ignore[arg-type]
+        self.action_in = (model.action_in_proj.weight.float(), model.action_in_proj.bias.float())
+        self.action_out = (model.action_out_proj.weight.float(), model.action_out_proj.bias.float())
         times = flow_times(steps).to(model.action_in_proj.weight.device)
         # [steps + 1, norms, 3, width]: the last row is flow time 0, that of clamped actions.
         self.table = model.modulations(times).transpose(0, 1).contiguous()
@@ -132,7 +137,7 @@ class ExpertProgram:
         torch.neg(x, out=negative)
         for index, layer in enumerate(self.layers):
             normed, gate = self._norm(both, step, 2 * index, modulation)
-            mixed = F.linear(normed, layer.qkv)
+            mixed = layer.qkv(normed)
             turned = torch.view_as_complex(mixed[:, : queries + self.head_dim].unflatten(1, (self.heads + 1, -1, 2)))
             keys, values, own_keys, own_values = cache[index]
             torch.mul(turned[:, self.heads :], rope, out=own_keys)
@@ -140,11 +145,11 @@ class ExpertProgram:
             rows = torch.view_as_real(turned[:, : self.heads] * rope).view(-1, self.head_dim)
             scores = torch.mm(rows, keys) if bias is None else torch.addmm(bias, rows, keys)
             mixed = torch.mm(scores.softmax(dim=-1), values).view(tokens, queries)
-            x.addcmul_(gate, F.linear(mixed, layer.o))
+            x.addcmul_(gate, layer.o(mixed))
             torch.neg(x, out=negative)
             normed, gate = self._norm(both, step, 2 * index + 1, modulation)
-            hidden = F.gelu(F.linear(normed, layer.gate), approximate="tanh").mul_(F.linear(normed, layer.up))
-            x.addcmul_(gate, F.linear(hidden, layer.down))
+            hidden = F.gelu(layer.gate(normed), approximate="tanh").mul_(layer.up(normed))
+            x.addcmul_(gate, layer.down(hidden))
             torch.neg(x, out=negative)
         return F.linear(self._norm(both, step, -1, modulation)[0], *self.action_out)
 

@@ -141,7 +141,7 @@ class Pi05(nn.Module):
         """
         if prefix.batch != 1:
             raise ValueError(f"denoise needs a prefix of one sample, this one holds {prefix.batch}")
-        clamped = self.check_denoise(noise, steps, action_prefix)
+        clamped = check_denoise(self.config, noise, steps, action_prefix)
         table = self.modulations(flow_times(steps).to(noise.device))
         held = torch.arange(noise.shape[1], device=noise.device) < clamped
         x, velocities = noise.clone(), []
@@ -182,22 +182,23 @@ class Pi05(nn.Module):
         if tokens.ndim != 2 or tokens.shape[0] != images.shape[0]:
             raise ValueError(f"tokens have shape {list(tokens.shape)}; expected [{images.shape[0]}, T], as the images")
 
-    def check_denoise(self, noise: Tensor, steps: int, action_prefix: Tensor | None) -> int:
-        """Validate what `denoise` is given and return the number of clamped actions.
 
-        Raises:
-            ValueError: no steps, or shapes that do not belong together.
-        """
-        if steps < 1:
-            raise ValueError(f"flow steps are {steps}; expected at least 1")
-        horizon, channels = self.config.horizon, self.config.action_dim
-        if noise.ndim != 3 or noise.shape[1:] != (horizon, channels):
-            raise ValueError(f"noise has shape {list(noise.shape)}; expected [N, {horizon}, {channels}]")
-        if action_prefix is None:
-            return 0
-        if action_prefix.ndim != 2 or action_prefix.shape[1] != noise.shape[2] or len(action_prefix) >= noise.shape[1]:
-            raise ValueError(
-                f"action_prefix has shape {list(action_prefix.shape)}; expected [d, {noise.shape[2]}] with d below "
-                f"{noise.shape[1]}"
-            )
-        return len(action_prefix)
+def check_denoise(config: Pi05Config, noise: Tensor, steps: int, action_prefix: Tensor | None) -> int:
+    """Validate what `denoise` is given and return the number of clamped actions.
+
+    Raises:
+        ValueError: no steps, or shapes that do not belong together.
+    """
+    if steps < 1:
+        raise ValueError(f"flow steps are {steps}; expected at least 1")
+    horizon, channels = config.horizon, config.action_dim
+    if noise.ndim != 3 or noise.shape[1:] != (horizon, channels):
+        raise ValueError(f"noise has shape {list(noise.shape)}; expected [N, {horizon}, {channels}]")
+    if action_prefix is None:
+        return 0
+    if action_prefix.ndim != 2 or action_prefix.shape[1] != noise.shape[2] or len(action_prefix) >= noise.shape[1]:
+        raise ValueError(
+            f"action_prefix has shape {list(action_prefix.shape)}; expected [d, {noise.shape[2]}] with d below "
+            f"{noise.shape[1]}"
+        )
+    return len(action_prefix)

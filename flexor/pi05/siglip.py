@@ -59,15 +59,15 @@ class Siglip(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [B, 3, S, S] in [-1, 1] -> [B, P, width], patches row by row."""
-        x = self.patch_embedding(self.patches(images)) + self.position_embedding
+        x = self.patch_embedding(split_patches(images, self.patch_size)) + self.position_embedding
         x = follow(x, self.post_norm.weight)
         for layer in self.layers:
             x = layer(x)
         return self.post_norm(x)
 
-    def patches(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> flattened patches [B, P, 3 * patch * patch]."""
-        batch, channels, height, width = images.shape
-        size = self.patch_size
-        grid = images.reshape(batch, channels, height // size, size, width // size, size)
-        return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * size * size)
+
+def split_patches(images: Tensor, size: int) -> Tensor:
+    """[B, 3, S, S] -> flattened patches of size x size, row by row: [B, P, 3 * size * size]."""
+    batch, channels, height, width = images.shape
+    grid = images.reshape(batch, channels, height // size, size, width // size, size)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * size * size)

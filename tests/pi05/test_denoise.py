@@ -126,8 +126,8 @@ def test_wrong_requests_are_refused_by_name(micro: Pi05, inputs: Draw) -> None:
 def test_a_program_refuses_what_it_cannot_prepare(micro: Pi05) -> None:
     with pytest.raises(ValueError, match="flow steps are 0"):
         Program(micro, steps=0)
-    with pytest.raises(ValueError, match=r"parameters are torch.bfloat16; a program needs float32"):
-        Program(micro.bfloat16(), steps=2)
+    with pytest.raises(ValueError, match="precision is 'int4'; expected one of fp32, bf16, int8"):
+        Program(micro, steps=2, expert="int4")
     config = micro.config
     grouped = replace(config, prefix=replace(config.prefix, kv_heads=2), expert=replace(config.expert, kv_heads=2))
     with pytest.raises(ValueError, match="kv_heads is 2; a program needs 1"):

@@ -18,13 +18,18 @@ from torch import Tensor
 from flexor.pi05.model import Pi05
 from flexor.pi05.precision import dtype_of
 from flexor.pi05.prefix import Prefix
+from flexor.pi05.products import PRECISIONS
 from flexor.pi05.program import Program, ProgramPrefix
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.inference.torch_resample import torch_resample
 
-PRECISIONS: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PLAIN: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Precisions of the model itself, for the few that a program cannot compute."""
+
+EXPERT_BESIDE = {"fp32": "fp32", "bf16": "bf16", "int8": "bf16"}
+"""The expert's precision beside a prefix of one, where it is not said."""
 
 
 class TorchEngine:
@@ -32,7 +37,8 @@ class TorchEngine:
 
     Args:
         bundle: what to run.
-        precision: key of PRECISIONS; bf16 keeps what `flexor.pi05.precision` names in float32.
+        precision: of both programs ("bf16"), or of prefix and expert ("int8+bf16"); of PRECISIONS. What
+            `flexor.pi05.precision` names stays in float32.
         threads: CPU threads of every call, also when another engine of this process uses another number.
         flow_steps: Euler steps of denoise.
 
@@ -45,17 +51,21 @@ class TorchEngine:
     resample = staticmethod(torch_resample)
 
     def __init__(self, bundle: Bundle, precision: str, threads: int, flow_steps: int) -> None:
-        if precision not in PRECISIONS:
-            raise EngineError(f"engine torch has no precision {precision!r}; choose one of: {', '.join(PRECISIONS)}")
-        self.precision = precision
+        prefix, expert = _parts(precision)
+        self.precision = prefix if prefix == expert else f"{prefix}+{expert}"
         self.threads = threads
         self.flow_steps = flow_steps
         self._device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
         self.provider = str(self._device)
         self._use_threads()
-        model = load_model(bundle, PRECISIONS[precision]).to(self._device)
-        prepared = precision == "fp32" and model.config.prefix.kv_heads == 1  # what a Program can compute
-        self._program = Program(model, flow_steps) if prepared else _PlainProgram(model, flow_steps)
+        if bundle.model_config.prefix.kv_heads == 1:  # what a Program can compute
+            self._program = Program(load_model(bundle, None).to(self._device), flow_steps, prefix, expert)
+        elif self.precision in PLAIN:
+            self._program = _PlainProgram(load_model(bundle, PLAIN[precision]).to(self._device), flow_steps)
+        else:
+            raise EngineError(
+                f"engine torch computes models of several key heads in one of {', '.join(PLAIN)}, not in {precision!r}"
+            )
 
     def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> ProgramPrefix | Prefix:
         """See Engine."""
@@ -95,8 +105,28 @@ class _PlainProgram:
         return self._model.denoise(prefix, noise, self._steps, action_prefix)
 
 
-def load_model(bundle: Bundle, dtype: torch.dtype) -> Pi05:
+def _parts(precision: str) -> tuple[str, str]:
+    """Precisions of prefix and expert.
+
+    Raises:
+        EngineError: one that there is not.
+    """
+    prefix, plus, expert = precision.partition("+")
+    expert = expert if plus else EXPERT_BESIDE.get(prefix, "")
+    if not {prefix, expert} <= set(PRECISIONS):
+        raise EngineError(
+            f"engine torch has no precision {precision!r}; choose one of: {', '.join(PRECISIONS)}, or two for prefix "
+            "and expert, e.g. int8+fp32"
+        )
+    return prefix, expert
+
+
+def load_model(bundle: Bundle, dtype: torch.dtype | None) -> Pi05:
     """The plain model of a bundle on the CPU, without gradients.
+
+    Args:
+        dtype: that it computes in; None leaves parameters as they are stored, but for those that always are float32
+            (flexor.pi05.precision).
 
     Raises:
         BundleError: weights that are not this model's, or not finite.
@@ -121,5 +151,6 @@ def load_model(bundle: Bundle, dtype: torch.dtype) -> Pi05:
             raise BundleError(f"{path}: {name} holds numbers that are not finite; restore the bundle")
     if unknown := sorted(set(stored) - set(expected)):
         raise BundleError(f"{path} holds unknown tensors {unknown[:3]}; the weights are of another model")
-    model.load_state_dict({name: tensor.to(dtype_of(name, dtype)) for name, tensor in stored.items()}, assign=True)
+    cast = {name: tensor.to(dtype_of(name, dtype or tensor.dtype)) for name, tensor in stored.items()}
+    model.load_state_dict(cast, assign=True)
     return model.eval().requires_grad_(False)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from flexor.pi05.config import PRESETS
@@ -128,15 +129,21 @@ def test_weights_stored_in_half_precision_are_served_in_single(make_bundle: Bund
     np.testing.assert_array_equal(answers[0], answers[1])
 
 
-def test_bf16_is_close_to_fp32_and_says_so(micro_bundle: Bundle) -> None:
-    answers = {}
-    for precision in ("fp32", "bf16"):
+@pytest.mark.parametrize(
+    ("asked", "told", "least"),
+    [("bf16", "bf16", 0.999), ("int8", "int8+bf16", 0.99), ("int8+fp32", "int8+fp32", 0.99), ("fp32+fp32", "fp32", 1)],
+)
+def test_a_precision_is_close_to_fp32_and_says_what_it_is(
+    micro_bundle: Bundle, asked: str, told: str, least: float
+) -> None:
+    def ask(precision: str) -> tuple[str, NDArray[np.float32]]:
         engine = open_engine(micro_bundle, precision=precision)
-        assert engine.precision == precision
-        answers[precision] = engine.denoise(engine.encode(*question()), noise(1), None)[0].ravel()
-    single, half = answers["fp32"], answers["bf16"]
-    assert not np.array_equal(single, half)
-    assert single @ half / np.linalg.norm(single) / np.linalg.norm(half) > 0.999
+        return engine.precision, engine.denoise(engine.encode(*question()), noise(1), None)[0].ravel()
+
+    (_, single), (precision, found) = ask("fp32"), ask(asked)
+    assert precision == told
+    assert np.array_equal(single, found) == (told == "fp32")
+    assert single @ found / np.linalg.norm(single) / np.linalg.norm(found) > least - 1e-6
 
 
 def test_each_engine_uses_its_own_number_of_threads(micro_bundle: Bundle) -> None:
@@ -179,7 +186,8 @@ def test_weights_that_are_no_safetensors_file_are_refused(make_bundle: BundleMak
     ("settings", "message"),
     [
         ({"engine": "onnxx"}, "engine 'onnxx' does not exist; choose one of: torch"),
-        ({"precision": "int4"}, "no precision 'int4'; choose one of: fp32, bf16"),
+        ({"precision": "int4"}, "no precision 'int4'; choose one of: fp32, bf16, int8, or two"),
+        ({"precision": "int8+"}, r"no precision 'int8\+'"),
         ({"threads": 0}, "threads is 0"),
         ({"flow_steps": 0}, "flow_steps is 0"),
     ],
