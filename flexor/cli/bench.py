@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
 from flexor.cli.bench_wire import wire
 from flexor.cli.report import JsonFile
@@ -88,6 +89,7 @@ def latency(
 
 
 app.command()(wire)
+app.command()(roofline)
 app.command()(sim)
 
 

@@ -1,7 +1,8 @@
 """Both programs of a model, prepared for one observation at a time, each in a precision of its own.
 
 In float32 the same numbers as `Pi05.encode` and `Pi05.denoise` to rounding, in a fraction of the operations; the eager
-model stays the definition. Weights are copied when it is built, and the model is needed no more.
+model stays the definition. Weights are taken over where their dtype is right and copied where not: the model is needed
+no more, and must not be changed any more.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class TorchEngine:
     resample = staticmethod(torch_resample)
 
     def __init__(self, bundle: Bundle, precision: str, threads: int, flow_steps: int) -> None:
-        prefix, expert = _parts(precision)
+        prefix, expert = parts(precision)
         self.precision = prefix if prefix == expert else f"{prefix}+{expert}"
         self.threads = threads
         self.flow_steps = flow_steps
@@ -105,7 +105,7 @@ class _PlainProgram:
         return self._model.denoise(prefix, noise, self._steps, action_prefix)
 
 
-def _parts(precision: str) -> tuple[str, str]:
+def parts(precision: str) -> tuple[str, str]:
     """Precisions of prefix and expert.
 
     Raises:
