@@ -86,7 +86,7 @@ def test_a_partial_matrix_is_told_with_what_is_missing(tmp_path):
         (("pi05-nano", "--matrix", "--trials", "1", "--after", f"{TASKS},-"), "names 3 tasks for 1 bundles"),
         (("pi05-nano", "--matrix", "--trials", "1", "--after", "wash_up"), "nothing is known of task wash_up"),
         (("pi05-nano", "nowhere", "--matrix", "--trials", "1"), "nowhere"),
-        (("pi05-nano", "--matrix", "--trials", "1", "--counterfactual"), "cannot be skipped, or be counterfactual"),
+        (("pi05-nano", "--matrix", "--trials", "1", "--counterfactual"), "drop --counterfactual"),
     ],
 )
 def test_what_makes_no_matrix_is_refused_in_a_line(tmp_path, arguments: tuple[str, ...], told: str):

@@ -40,6 +40,9 @@ def eval_(
     render: Annotated[
         str | None, typer.Option(help="LIBERO: official or fast frames; by default as the bundle was trained.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Of the engine: fp32, bf16, int8, or prefix and expert: int8+fp32.")
+    ] = "fp32",
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
@@ -88,7 +91,7 @@ def eval_(
     from flexor.cli.progress import Progress
     from flexor.cli.report import write_json
     from flexor.cli.shift_view import preview, print_preview
-    from flexor.flywheel.evaluate import evaluate, open_simulation
+    from flexor.flywheel.evaluate import evaluate, open_policy, open_simulation
     from flexor.flywheel.lockstep import Delay, Manner
     from flexor.runtime.inference.calibration import Calibration
     from flexor.sim.libero.protocol import OFFICIAL_STARTS
@@ -102,6 +105,8 @@ def eval_(
         raise typer.BadParameter(f"names {len(bundles)} bundles; several need --matrix", param_hint="BUNDLE")
     if after is not None and not matrix:
         raise typer.BadParameter("says where bundles stand in a stream of tasks: add --matrix", param_hint="--after")
+    if matrix and counterfactual:
+        raise typer.BadParameter("is of the tasks as they are: drop --counterfactual", param_hint="--matrix")
     if episodes is not None and trials is not None:
         raise typer.BadParameter("is the number in all, --trials that of each task: give one", param_hint="--episodes")
     late = Delay(delay, splice)
@@ -147,6 +152,8 @@ def eval_(
         keep=keep or KEEP if matrix else keep,
         fresh=fresh,
         make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
+        make_policy=functools.partial(open_policy, precision=precision),
+        precision=precision,
     )
     if matrix:
         return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)

@@ -65,7 +65,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     from flexor.cli.report import console, table
 
     rows = [(row["task"], *_cells(row)) for row in result["tasks"]] + [("all", *_cells(result))]
-    terms = [f"shift {result['shift']['level']}"] if "shift" in result else []
+    terms = [result["precision"]] + ([f"shift {result['shift']['level']}"] if "shift" in result else [])
     if "protocol" in result:
         terms += [f"{result['protocol']}'s protocol", f"{result['starts']} starts", f"{result['render']} frames"]
     if result.get("reduced_assets"):

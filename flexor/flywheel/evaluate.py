@@ -33,14 +33,14 @@ EPISODE_TIMEOUT_S = 900.0
 MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 
-def open_policy(bundle: str) -> ServedPolicy:
-    """The bundle in a torch engine with one thread, float32, on the CPU."""
+def open_policy(bundle: str, precision: str = "fp32") -> ServedPolicy:
+    """The bundle in a torch engine with one thread; functools.partial gives it a precision."""
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
 
     opened = Bundle.open(bundle)
-    return Policy(opened, open_engine(opened, engine="torch", precision="fp32", threads=1))
+    return Policy(opened, open_engine(opened, engine="torch", precision=precision, threads=1))
 
 
 def open_simulation(sim: str, shift: Shift = NONE, libero: LiberoSettings | None = None) -> Robot:
@@ -71,6 +71,7 @@ def evaluate(
     watch: Callable[[Row], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
     make_policy: Callable[[str], ServedPolicy] = open_policy,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Play `episodes` episodes: episode i plays tasks[i % len(tasks)] with the seed `seed` + i.
 
@@ -93,6 +94,7 @@ def evaluate(
         fresh: forget what was kept.
         watch: told every finished episode's row, as it finishes, and first those that were kept.
         make_robot, make_policy: importable functions, called in each worker with `sim` and `bundle`.
+        precision: what make_policy's engine computes in, one of the conditions.
 
     Returns:
         success_rate, episodes, successes, ci95 (Wilson), entropy_bits_mean, failure_labels (failures by leading label,
@@ -125,6 +127,7 @@ def evaluate(
         "delay": asdict(delay),
         "replan": manner.replan,
         "calibration": calibration_id(calibration),
+        "precision": precision,
         **spec.conditions,
     }
     with ExitStack() as stack:

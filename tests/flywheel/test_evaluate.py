@@ -56,6 +56,11 @@ def test_the_result_has_the_common_names_and_a_row_a_task_and_an_episode():
     assert [(row["task"], row["episodes"]) for row in result["tasks"]] == [("left", 3), ("right", 2)]
 
 
+def test_the_result_says_in_what_precision_it_was_computed():
+    assert run(1, 5, 1)["precision"] == "fp32"
+    assert run(1, 5, 1, precision="int8")["precision"] == "int8"
+
+
 def test_a_part_of_an_evaluation_plays_the_episodes_of_the_whole():
     whole = run(7, 5, 1)["rows"]
     assert run(3, 5, 1)["rows"] + run(7, 5, 2, skip=3)["rows"] == whole
