@@ -21,6 +21,7 @@ def load(
     threads: int = 1,
     flow_steps: int | None = None,
     seed: int = 0,
+    force: bool = False,
 ) -> LocalPolicy:
     """Open a bundle in this process: no server, no socket.
 
@@ -31,6 +32,7 @@ def load(
     Args:
         bundle: folder of a bundle, or the name of one that ships with flexor.
         engine, precision, threads, flow_steps: as `flexor serve` takes them; flow_steps None means the bundle's own.
+        force: also in a precision that failed its gate.
         seed: of the noise that chunks begin with; the same seed and observations give the same actions.
 
     Returns:
@@ -41,4 +43,4 @@ def load(
     """
     from flexor.runtime.inference.local_policy import LocalPolicy
 
-    return LocalPolicy.open(bundle, engine, precision, threads, flow_steps, seed)
+    return LocalPolicy.open(bundle, engine, precision, threads, flow_steps, seed, force)

@@ -74,7 +74,7 @@ def test_runtime_and_command_line_need_neither_torch_nor_mujoco_to_be_imported()
         name
         for name in MODULES
         if name.startswith(("flexor.runtime", "flexor.cli", "flexor.errors", "flexor.settings"))
-        and not name.startswith("flexor.runtime.inference.torch_")
+        and not name.startswith(("flexor.runtime.inference.torch_", "flexor.runtime.timing.torch_"))
     ]
     for name in ("serving.client", "serving.server", "driving.daemon", "episodes.recorder", "inference.policy"):
         assert f"flexor.runtime.{name}" in light

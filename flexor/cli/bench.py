@@ -65,7 +65,7 @@ def latency(
 
     load = os.getloadavg()[0]
     opened = Bundle.open(bundle)
-    policy = Policy(opened, open_engine(opened, engine, precision, threads, flow_steps))
+    policy = Policy(opened, open_engine(opened, engine, precision, threads, flow_steps, force=True))
     policy.warm_up()
     observations = synthetic_observations(opened.config.cameras, opened.config.state_dim, image_size)
     conditions: dict[int, dict[str, Any]] = {}

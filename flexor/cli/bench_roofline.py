@@ -37,7 +37,7 @@ def roofline(
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
     from flexor.runtime.inference.torch_engine import parts
-    from flexor.runtime.timing.roofline import Question, measure_roofline
+    from flexor.runtime.timing.torch_roofline import Question, measure_roofline
 
     torch.set_num_threads(threads)
     load = os.getloadavg()[0]

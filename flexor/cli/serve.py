@@ -29,6 +29,7 @@ def serve(
     engine: Annotated[str | None, typer.Option(help="What runs the bundle: torch.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, int8, or prefix and expert: int8+fp32.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also in a precision that failed its gate.")] = False,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -70,7 +71,8 @@ def serve(
     try:
         with progress_console.status(f"loading {bundle}", spinner="line"):
             opened = Bundle.open(bundle)
-            policy = Policy(opened, open_engine(opened, run.name, run.precision, run.threads, run.flow_steps))
+            loaded = open_engine(opened, run.name, run.precision, run.threads, run.flow_steps, force)
+            policy = Policy(opened, loaded)
         server = PolicyServer(policy, settings=settings)
         with server:
             with progress_console.status("warming up", spinner="line"):

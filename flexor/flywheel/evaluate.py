@@ -34,13 +34,13 @@ MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 
 def open_policy(bundle: str, precision: str = "fp32") -> ServedPolicy:
-    """The bundle in a torch engine with one thread; functools.partial gives it a precision."""
+    """The bundle in a torch engine with one thread; functools.partial gives it a precision, gates are not asked."""
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
 
     opened = Bundle.open(bundle)
-    return Policy(opened, open_engine(opened, engine="torch", precision=precision, threads=1))
+    return Policy(opened, open_engine(opened, engine="torch", precision=precision, threads=1, force=True))
 
 
 def open_simulation(sim: str, shift: Shift = NONE, libero: LiberoSettings | None = None) -> Robot:

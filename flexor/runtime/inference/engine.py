@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
 from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.gates import check_gate
 
 
 class EngineError(FlexorError):
@@ -56,7 +57,12 @@ ENGINES: Mapping[str, tuple[str, str]] = {"torch": ("flexor.runtime.inference.to
 
 
 def open_engine(
-    bundle: Bundle, engine: str = "torch", precision: str = "fp32", threads: int = 1, flow_steps: int | None = None
+    bundle: Bundle,
+    engine: str = "torch",
+    precision: str = "fp32",
+    threads: int = 1,
+    flow_steps: int | None = None,
+    force: bool = False,
 ) -> Engine:
     """Load a bundle into an engine; its library is imported only now.
 
@@ -66,10 +72,12 @@ def open_engine(
         precision: what the engine computes in.
         threads: CPU threads, 1 or more.
         flow_steps: Euler steps; the bundle's own when None.
+        force: also in a precision that failed its gate.
 
     Raises:
         EngineError: no such engine or library, or one that cannot run this bundle so.
         BundleError: weights that are not those of the bundle's model.
+        GateError: the precision failed its gate.
     """
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} does not exist; choose one of: {', '.join(ENGINES)}")
@@ -85,4 +93,7 @@ def open_engine(
         raise EngineError(
             f"engine {engine!r} needs {error.name}, which is not installed; pip install 'flexor[{engine}]'"
         ) from error
-    return getattr(found, name)(bundle, precision, threads, steps)
+    opened: Engine = getattr(found, name)(bundle, precision, threads, steps)
+    if not force:
+        check_gate(bundle, opened.precision)  # by the name that the engine gives it
+    return opened

@@ -32,11 +32,18 @@ class LocalPolicy:
 
     @classmethod
     def open(
-        cls, bundle: str | Path, engine: str, precision: str, threads: int, flow_steps: int | None, seed: int
+        cls,
+        bundle: str | Path,
+        engine: str,
+        precision: str,
+        threads: int,
+        flow_steps: int | None,
+        seed: int,
+        force: bool,
     ) -> LocalPolicy:
         """Load and warm up; arguments and errors as of `flexor.load`."""
         opened = Bundle.open(bundle)
-        policy = Policy(opened, open_engine(opened, engine, precision, threads, flow_steps))
+        policy = Policy(opened, open_engine(opened, engine, precision, threads, flow_steps, force))
         policy.warm_up()
         return cls(policy, seed)
 

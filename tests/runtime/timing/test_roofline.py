@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from flexor.cli.main import app
 from flexor.pi05.cost import call_cost
 from flexor.runtime.inference.engine import EngineError
-from flexor.runtime.timing import roofline
-from flexor.runtime.timing.machine_speed import MachineSpeed, measure_machine
-from flexor.runtime.timing.roofline import Question, measure_roofline
+from flexor.runtime.timing import torch_roofline as roofline
+from flexor.runtime.timing.torch_machine import MachineSpeed, measure_machine
+from flexor.runtime.timing.torch_roofline import Question, measure_roofline
 
 QUESTION = Question("pi05-micro", "int8", "fp32", views=2, tokens=12, horizon=10, steps=3, samples=2)
 

@@ -16,7 +16,7 @@ from flexor.pi05.model import Pi05
 from flexor.pi05.program import Program
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.timing.latency import Percentiles
-from flexor.runtime.timing.machine_speed import MachineSpeed, measure_machine, synchronise
+from flexor.runtime.timing.torch_machine import MachineSpeed, measure_machine, synchronise
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0}
 WARM_UP = 2
