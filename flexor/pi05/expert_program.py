@@ -3,9 +3,9 @@
 What tokens carry is float32; the products may be narrower.
 
 A chunk of a small model is some thousand tiny operations, so their number is its cost. Against `Pi05.denoise`:
-q, k and v are one product, and so are gate and up; the rotation is one complex product, since the channels of q and k
-were reordered so that pairs are neighbours (no score changes when both are reordered alike); norm and modulation are
-one LayerNorm over [x, -x], whose mean is 0 and whose variance is the mean square of x.
+q, k and v are one product; the rotation is one complex product, since the channels of q and k were reordered so that
+pairs are neighbours (no score changes when both are reordered alike); norm and modulation are one LayerNorm over
+[x, -x], whose mean is 0 and whose variance is the mean square of x.
 """
 
 from __future__ import annotations
