@@ -1,0 +1,110 @@
+"""LoRA on the action expert, packed: a few tensors over all layers, as engines and exported graphs take them.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685: W x becomes W x + (alpha / r) B A x.
+Projections that read the same input are one pair: their A stacked, their B block-diagonal. The time MLP and the adaRMS
+Dense carry none, so that what flow time does can be computed beforehand. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.pi05.config import Pi05Config
+
+LAYER_PAIRS: Mapping[str, tuple[str, ...]] = {
+    "qkv": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    "o": ("attention.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""Pairs of every expert layer, and the projections that each holds, in the order of their rows."""
+
+OUTER_PAIRS: Mapping[str, tuple[str, ...]] = {"action_in": ("action_in_proj",), "action_out": ("action_out_proj",)}
+"""Pairs outside the layers."""
+
+Factors = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
+
+
+def target_sizes(config: Pi05Config) -> dict[str, tuple[int, int]]:
+    """The projections that an adapter may change, by their name in `Pi05`, and their numbers of inputs and outputs."""
+    expert = config.expert
+    width, queries, keys = expert.width, expert.heads * expert.head_dim, expert.kv_heads * expert.head_dim
+    layer = {
+        "attention.q_proj": (width, queries),
+        "attention.k_proj": (width, keys),
+        "attention.v_proj": (width, keys),
+        "attention.o_proj": (queries, width),
+        "mlp.gate_proj": (width, expert.mlp_dim),
+        "mlp.up_proj": (width, expert.mlp_dim),
+        "mlp.down_proj": (expert.mlp_dim, width),
+    }
+    sizes = {f"expert.layers.{i}.{name}": size for i in range(expert.depth) for name, size in layer.items()}
+    return sizes | {"action_in_proj": (config.action_dim, width), "action_out_proj": (width, config.action_dim)}
+
+
+def packed_shapes(config: Pi05Config, rank: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the packed tensors: `<pair>_a` [L, n r, in] and `<pair>_b` [L, out, n r], without L outside the layers.
+
+    n is the number of projections in the pair, `in` what they read, `out` all they give.
+    """
+    sizes, shapes = target_sizes(config), {}
+    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+        lead, paths = _paths(config, pair, names)
+        inputs, outputs = sizes[paths[0][0]][0], sum(sizes[path][1] for path in paths[0])
+        shapes[f"{pair}_a"] = (*lead, len(names) * rank, inputs)
+        shapes[f"{pair}_b"] = (*lead, outputs, len(names) * rank)
+    return shapes
+
+
+def pack(config: Pi05Config, factors: Factors, scale: float, rank: int) -> dict[str, NDArray[np.float32]]:
+    """Pack an adapter's factors.
+
+    Args:
+        config: of the model that it belongs to.
+        factors: A [r, in] and B [out, r] by the name of the projection; what is not named is not changed.
+        scale: alpha / r, folded into B.
+        rank: of the packed tensors, at least every r; what is more of it is zero.
+
+    Returns:
+        float32 tensors of `packed_shapes`; rows and columns are in the order of the model's own weights.
+
+    Raises:
+        ValueError: a projection that there is not, factors of other shapes, or a rank above `rank`.
+    """
+    sizes = target_sizes(config)
+    if unknown := sorted(set(factors) - set(sizes)):
+        raise ValueError(f"factors for {unknown[:3]}; an adapter may change {', '.join(list(sizes)[:7])}, ...")
+    for path, (a, b) in factors.items():
+        inputs, outputs = sizes[path]
+        r = a.shape[0]
+        if r > rank or a.shape != (r, inputs) or b.shape != (outputs, r):
+            raise ValueError(
+                f"{path}: A {list(a.shape)} and B {list(b.shape)}; expected [r, {inputs}] and [{outputs}, r] with r at "
+                f"most {rank}"
+            )
+    packed = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(config, rank).items()}
+    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+        lead, paths = _paths(config, pair, names)
+        for layer, group in enumerate(paths):
+            whole_a, whole_b = (packed[f"{pair}_{side}"][(layer,) if lead else ()] for side in "ab")
+            row = 0
+            for place, path in enumerate(group):
+                outputs = sizes[path][1]
+                if path in factors:
+                    a, b = factors[path]
+                    first = place * rank
+                    whole_a[first : first + len(a)] = a
+                    whole_b[row : row + outputs, first : first + len(a)] = scale * b
+                row += outputs
+    return packed
+
+
+def _paths(config: Pi05Config, pair: str, names: tuple[str, ...]) -> tuple[tuple[int, ...], list[list[str]]]:
+    """What stands before the shape of a pair's tensors, and the full names of its projections, layer by layer."""
+    if pair in OUTER_PAIRS:
+        return (), [list(names)]
+    depth = config.expert.depth
+    return (depth,), [[f"expert.layers.{layer}.{name}" for name in names] for layer in range(depth)]
