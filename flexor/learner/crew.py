@@ -70,14 +70,19 @@ class Crew:
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace float32 tensors by their mean over the crew, all in one message."""
+        self.add_up(tensors)
+        if self.size > 1:
+            torch._foreach_div_(list(tensors), float(self.size))
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one dtype by their sum over the crew, all in one message."""
         if self.size == 1:
             return
         message = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with _told("average"):
+        with _told("add up"):
             dist.all_reduce(message)
-        message /= self.size
-        for tensor, mean in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        for tensor, total in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
     def close(self) -> None:
         """Leave; the others will find out at their next word."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from flexor.errors import FlexorError
+from flexor.learner.crew import Crew
+from flexor.learner.muon import Muon
 from flexor.learner.settings import PretrainSettings
 from flexor.pi05.model import Pi05
 
@@ -25,14 +27,15 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
 
 
 class Optimiser:
-    """Muon (https://kellerjordan.github.io/posts/muon, scaled to AdamW's update size) and AdamW as one.
+    """Muon (flexor.learner.muon) and AdamW as one.
 
     Args:
         model: its parameters, split by `is_hidden_matrix`.
         settings: peak rates, warm-up, final share, weight decay, clip.
+        crew: the processes that train together; alone when None.
     """
 
-    def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
+    def __init__(self, model: nn.Module, settings: PretrainSettings, crew: Crew | None = None) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         hidden = [(name, parameter) for name, parameter in named if is_hidden_matrix(name, parameter)]
         rest = [(name, parameter) for name, parameter in named if not is_hidden_matrix(name, parameter)]
@@ -40,13 +43,8 @@ class Optimiser:
             raise ValueError(f"{len(hidden)} hidden matrices and {len(rest)} other parameters; expected some of both")
         self.settings = settings
         self._parameters = dict(named)
-        muon = torch.optim.Muon(
-            [parameter for _, parameter in hidden],
-            lr=settings.muon_lr,
-            momentum=0.95,
-            weight_decay=settings.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        matrices = [parameter for _, parameter in hidden]
+        muon = Muon(matrices, lr=settings.muon_lr, momentum=0.95, weight_decay=settings.weight_decay, crew=crew)
         adamw = torch.optim.AdamW(
             [parameter for _, parameter in rest], lr=settings.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         )

@@ -99,7 +99,7 @@ class Trainer:
         self.average = Average(self.model, settings.ema)
         self.foresight = Foresight(self.model).to(self.device)  # after the average, which must not copy its hook
         self._trained = nn.ModuleDict({"model": self.model, "foresight": self.foresight})
-        self.optimiser = Optimiser(self._trained, settings)
+        self.optimiser = Optimiser(self._trained, settings, self._crew)
         self.position = 0
         self._used_s = 0.0
         self._foresight_loss = 0.0
