@@ -72,7 +72,8 @@ class Crew:
         """Replace float32 tensors by their mean over the crew, all in one message."""
         self.add_up(tensors)
         if self.size > 1:
-            torch._foreach_div_(list(tensors), float(self.size))
+            for tensor in tensors:
+                tensor /= self.size
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one dtype by their sum over the crew, all in one message."""
