@@ -8,11 +8,12 @@ from torch import Tensor
 
 from flexor.pi05.config import PRESETS
 from flexor.pi05.init import randomise
+from flexor.pi05.int8 import Int8
 from flexor.pi05.model import Pi05
-from flexor.pi05.products import PRECISIONS, Int8, make_product
+from flexor.pi05.products import PRECISIONS, make_product
 from flexor.pi05.program import Program
 
-ROUNDING = {"fp32": 1e-6, "bf16": 8e-3, "int8": 2e-2}
+ROUNDING = {"fp32": 1e-6, "bf16": 8e-3, "int8": 2e-2, "int8w": 2e-2, "fp8": 6e-2, "bnb8": 2e-2}
 """What may be lost of the largest number of a result."""
 
 
@@ -28,7 +29,8 @@ def rows() -> Tensor:
 
 @pytest.mark.parametrize(
     ("precision", "stream"),
-    [(precision, torch.float32) for precision in PRECISIONS] + [("bf16", torch.bfloat16), ("int8", torch.bfloat16)],
+    [(precision, torch.float32) for precision in PRECISIONS]
+    + [(precision, torch.bfloat16) for precision in PRECISIONS if precision != "fp32"],
 )
 def test_a_product_is_x_times_the_weights_and_the_bias(
     precision: str, stream: torch.dtype, weight: Tensor, rows: Tensor
@@ -64,7 +66,7 @@ def test_rows_and_channels_of_zeros_stay_zero(by_onednn: bool, weight: Tensor, r
 
 
 def test_a_product_owns_its_weights(weight: Tensor, rows: Tensor):
-    products = [make_product(weight, None, precision, torch.float32) for precision in ("bf16", "int8")]
+    products = [make_product(weight, None, precision, torch.float32) for precision in PRECISIONS[1:]]
     before = [product(rows) for product in products]
     weight.zero_()
     for product, found in zip(products, before, strict=True):
@@ -73,7 +75,15 @@ def test_a_product_owns_its_weights(weight: Tensor, rows: Tensor):
 
 @pytest.mark.parametrize(
     ("prefix", "expert", "least"),
-    [("bf16", "fp32", 0.9995), ("bf16", "bf16", 0.9995), ("int8", "fp32", 0.995), ("fp32", "int8", 0.995)],
+    [
+        ("bf16", "fp32", 0.9995),
+        ("bf16", "bf16", 0.9995),
+        ("int8", "fp32", 0.995),
+        ("fp32", "int8", 0.995),
+        ("bf16", "int8w", 0.999),
+        ("bnb8", "bnb8", 0.995),
+        ("fp8", "fp8", 0.98),
+    ],
 )
 def test_a_program_in_fewer_bits_gives_nearly_the_same_actions(prefix: str, expert: str, least: float, inputs):
     model = Pi05(PRESETS["pi05-nano"])
@@ -91,5 +101,5 @@ def test_a_program_in_fewer_bits_gives_nearly_the_same_actions(prefix: str, expe
 
 
 def test_an_unknown_precision_is_refused_with_those_there_are(weight: Tensor):
-    with pytest.raises(ValueError, match="precision is 'fp4'; expected one of fp32, bf16, int8"):
+    with pytest.raises(ValueError, match="precision is 'fp4'; expected one of fp32, bf16, int8, int8w, fp8, bnb8"):
         make_product(weight, None, "fp4", torch.float32)
