@@ -36,7 +36,7 @@ def roofline(
 
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
-    from flexor.runtime.inference.torch_engine import parts
+    from flexor.runtime.inference.precisions import parts
     from flexor.runtime.timing.torch_roofline import Question, measure_roofline
 
     torch.set_num_threads(threads)

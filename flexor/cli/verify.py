@@ -46,7 +46,9 @@ def verify(
         )
     passed = is_close_enough(parity.cos_mean, parity.cos_min)
     told = other.engine.precision
-    path = write_gate(opened, told, passed, {"parity": parity.to_dict()})
+    figures = f"cosine {parity.cos_mean:.5f} on average, {parity.cos_min:.3f} at worst"
+    figures += f" (at least {LEAST_MEAN:g} and {LEAST_WORST:g})"
+    path = write_gate(opened, told, "parity", passed, figures, parity.to_dict())
     rows = [
         ("cosine, mean", parity.cos_mean, LEAST_MEAN),
         ("cosine, worst", parity.cos_min, LEAST_WORST),

@@ -86,26 +86,50 @@ def test_a_bundle_equals_itself_and_its_twin_in_fewer_bits_does_not(recorded: Pa
 
 
 def test_a_failed_gate_closes_its_precision_and_no_other(bundle: Bundle) -> None:
-    path = write_gate(bundle, "int8+bf16", False, {"parity": {"cos_min": 0.1}})
-    assert json.loads(path.read_text())["parity"] == {"cos_min": 0.1}
-    with pytest.raises(GateError, match=r"in int8\+bf16 failed its gate .*--force"):
+    path = write_gate(bundle, "int8+bf16", "parity", False, "cosine 0.1", {"cos_min": 0.1})
+    assert json.loads(path.read_text())["parity"]["cos_min"] == 0.1
+    with pytest.raises(GateError, match=r"in int8\+bf16 failed its gate .*parity: cosine 0.1; .*--force"):
         open_engine(bundle, precision="int8")
     with pytest.raises(GateError, match="failed its gate"):
         flexor.load(bundle.path, precision="int8")
     assert open_engine(bundle, precision="int8", force=True).precision == "int8+bf16"
     assert open_engine(bundle, precision="int8+fp32").precision == "int8+fp32"
     assert Bundle.open(bundle.path).hash == bundle.hash
-    write_gate(bundle, "int8+bf16", True, {})
+    write_gate(bundle, "int8+bf16", "parity", True, "cosine 1.0", {})
     open_engine(bundle, precision="int8")
 
 
+def test_each_part_of_a_gate_stays_when_the_other_is_written_and_both_reasons_are_told(bundle: Bundle) -> None:
+    write_gate(bundle, "bf16", "parity", False, "cosine 0.1", {"n": 3})
+    path = write_gate(bundle, "bf16", "success", False, "3 of 200 beside 190", {"episodes": 200})
+    found = json.loads(path.read_text())
+    assert (found["parity"]["n"], found["success"]["episodes"]) == (3, 200)
+    with pytest.raises(GateError, match=r"parity: cosine 0.1; success: 3 of 200 beside 190; serve it in fp32"):
+        check_gate(bundle, "bf16")
+    write_gate(bundle, "bf16", "parity", True, "cosine 1.0", {})
+    with pytest.raises(GateError, match=r"\): success: 3 of 200"):
+        check_gate(bundle, "bf16")
+    write_gate(bundle, "bf16", "success", None, "too few episodes", {})
+    check_gate(bundle, "bf16")
+
+
+def test_what_was_measured_of_another_bundle_is_not_carried_on(bundle: Bundle) -> None:
+    path = write_gate(bundle, "bf16", "success", False, "3 of 200 beside 190", {})
+    path.write_text(json.dumps({**json.loads(path.read_text()), "bundle_hash": "0" * 64}))
+    write_gate(bundle, "bf16", "parity", True, "cosine 1.0", {})
+    assert set(json.loads(path.read_text())) == {"schema_version", "bundle_hash", "precision", "parity"}
+
+
 def test_a_gate_of_another_bundle_says_nothing_and_a_torn_one_is_told(bundle: Bundle) -> None:
-    path = write_gate(bundle, "bf16", False, {})
+    path = write_gate(bundle, "bf16", "parity", False, "cosine 0.1", {})
     path.write_text(json.dumps({**json.loads(path.read_text()), "bundle_hash": "0" * 64}))
     check_gate(bundle, "bf16")
-    path.write_text('{"passed": tr')
-    with pytest.raises(GateError, match=r"is no gate .*flexor verify"):
-        check_gate(bundle, "bf16")
+    for damaged in ('{"passed": tr', '{"schema_version": 1, "passed": true}', "[]"):
+        path.write_text(damaged)
+        with pytest.raises(GateError, match=r"is no gate .*measure again: flexor verify, flexor eval --gate"):
+            check_gate(bundle, "bf16")
+    write_gate(bundle, "bf16", "parity", True, "cosine 1.0", {})
+    check_gate(bundle, "bf16")
 
 
 @pytest.mark.parametrize(

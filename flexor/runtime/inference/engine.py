@@ -72,10 +72,12 @@ def open_engine(
         precision: what the engine computes in.
         threads: CPU threads, 1 or more.
         flow_steps: Euler steps; the bundle's own when None.
-        force: also in a precision that failed its gate.
+        force: also in a precision that failed its gate, that this machine only emulates, or into too little memory.
 
     Raises:
         EngineError: no such engine or library, or one that cannot run this bundle so.
+        NotEnoughMemory: it does not fit; told before anything is loaded.
+        ScalesError: fp8, and the bundle has no scales of its activations.
         BundleError: weights that are not those of the bundle's model.
         GateError: the precision failed its gate.
     """
@@ -88,12 +90,14 @@ def open_engine(
         raise EngineError(f"flow_steps is {steps}; expected 1 or more")
     module, name = ENGINES[engine]
     try:
-        found = import_module(module)
+        kind = getattr(import_module(module), name)
+        if not force:
+            kind.check(bundle, precision, steps)
+        opened: Engine = kind(bundle, precision, threads, steps)
     except ModuleNotFoundError as error:
         raise EngineError(
             f"engine {engine!r} needs {error.name}, which is not installed; pip install 'flexor[{engine}]'"
         ) from error
-    opened: Engine = getattr(found, name)(bundle, precision, threads, steps)
     if not force:
         check_gate(bundle, opened.precision)  # by the name that the engine gives it
     return opened

@@ -15,21 +15,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from flexor.pi05.fp8 import calibrate
 from flexor.pi05.model import Pi05
 from flexor.pi05.precision import dtype_of
 from flexor.pi05.prefix import Prefix
-from flexor.pi05.products import PRECISIONS
 from flexor.pi05.program import Program, ProgramPrefix
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.engine import EngineError
+from flexor.runtime.inference.fp8_scales import ScalesError, read_scales
+from flexor.runtime.inference.precisions import full_name, parts
+from flexor.runtime.inference.torch_limits import check_limits, torch_device
 from flexor.runtime.inference.torch_resample import torch_resample
 
 PLAIN: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Precisions of the model itself, for the few that a program cannot compute."""
-
-EXPERT_BESIDE = {"fp32": "fp32", "bf16": "bf16", "int8": "bf16"}
-"""The expert's precision beside a prefix of one, where it is not said."""
 
 
 class TorchEngine:
@@ -37,29 +37,33 @@ class TorchEngine:
 
     Args:
         bundle: what to run.
-        precision: of both programs ("bf16"), or of prefix and expert ("int8+bf16"); of PRECISIONS. What
+        precision: of both programs ("bf16"), or of prefix and expert ("int8+bf16"). What
             `flexor.pi05.precision` names stays in float32.
         threads: CPU threads of every call, also when another engine of this process uses another number.
         flow_steps: Euler steps of denoise.
 
     Raises:
         EngineError: an unknown precision.
+        ScalesError: fp8, and the bundle has no scales of its activations.
         BundleError: weights that are not this model's, or not finite.
     """
 
     name = "torch"
     resample = staticmethod(torch_resample)
+    check = staticmethod(check_limits)
 
     def __init__(self, bundle: Bundle, precision: str, threads: int, flow_steps: int) -> None:
         prefix, expert = parts(precision)
-        self.precision = prefix if prefix == expert else f"{prefix}+{expert}"
+        self.precision = full_name(precision)
         self.threads = threads
         self.flow_steps = flow_steps
-        self._device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        self._device = torch_device()
         self.provider = str(self._device)
         self._use_threads()
         if bundle.model_config.prefix.kv_heads == 1:  # what a Program can compute
             self._program = Program(load_model(bundle, None).to(self._device), flow_steps, prefix, expert)
+            if "fp8" in (prefix, expert):
+                self._calibrate(bundle)
         elif self.precision in PLAIN:
             self._program = _PlainProgram(load_model(bundle, PLAIN[precision]).to(self._device), flow_steps)
         else:
@@ -80,6 +84,15 @@ class TorchEngine:
         clamp = None if action_prefix is None else self._put(action_prefix)
         actions, velocities = self._program.denoise(prefix, self._put(noise), clamp)
         return actions.cpu().numpy(), velocities.cpu().numpy()
+
+    def _calibrate(self, bundle: Bundle) -> None:
+        try:
+            calibrate(self._program, read_scales(bundle))
+        except KeyError as error:
+            raise ScalesError(
+                f"the scales of {bundle.id} lack the product {error}: they are of another release; find them again:"
+                f" flexor verify {bundle.path} --precision fp8 --calibrate --episodes DIR"
+            ) from error
 
     def _put(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -103,22 +116,6 @@ class _PlainProgram:
     @torch.inference_mode()
     def denoise(self, prefix: Prefix, noise: Tensor, action_prefix: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._model.denoise(prefix, noise, self._steps, action_prefix)
-
-
-def parts(precision: str) -> tuple[str, str]:
-    """Precisions of prefix and expert.
-
-    Raises:
-        EngineError: one that there is not.
-    """
-    prefix, plus, expert = precision.partition("+")
-    expert = expert if plus else EXPERT_BESIDE.get(prefix, "")
-    if not {prefix, expert} <= set(PRECISIONS):
-        raise EngineError(
-            f"engine torch has no precision {precision!r}; choose one of: {', '.join(PRECISIONS)}, or two for prefix "
-            "and expert, e.g. int8+fp32"
-        )
-    return prefix, expert
 
 
 def load_model(bundle: Bundle, dtype: torch.dtype | None) -> Pi05:

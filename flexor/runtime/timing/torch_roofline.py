@@ -11,6 +11,7 @@ import torch
 
 from flexor.pi05.config import PRESETS, Pi05Config
 from flexor.pi05.cost import Cost, call_cost
+from flexor.pi05.footprint import WEIGHT_BYTES
 from flexor.pi05.init import randomise
 from flexor.pi05.model import Pi05
 from flexor.pi05.program import Program
@@ -18,7 +19,6 @@ from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.timing.latency import Percentiles
 from flexor.runtime.timing.torch_machine import MachineSpeed, measure_machine, synchronise
 
-BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0}
 WARM_UP = 2
 Told = Callable[[str, int, int], None]
 
@@ -90,8 +90,8 @@ def measure_roofline(question: Question, n: int, told: Told) -> dict[str, Any]:
         question.tokens,
         question.steps,
         question.samples,
-        BYTES[question.prefix],
-        BYTES[question.expert],
+        WEIGHT_BYTES[question.prefix],
+        WEIGHT_BYTES[question.expert],
     )
     floors = {name: 1000 * _floor_s(name, phase, question, machine) for name, phase in cost.items()}
     whole = Percentiles.of([a + b for a, b in zip(encode_ms, denoise_ms, strict=True)])

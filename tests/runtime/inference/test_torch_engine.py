@@ -186,7 +186,7 @@ def test_weights_that_are_no_safetensors_file_are_refused(make_bundle: BundleMak
     ("settings", "message"),
     [
         ({"engine": "onnxx"}, "engine 'onnxx' does not exist; choose one of: torch"),
-        ({"precision": "int4"}, "no precision 'int4'; choose one of: fp32, bf16, int8, or two"),
+        ({"precision": "int4"}, "no precision 'int4'; choose one of: fp32, bf16, int8, int8w, fp8, bnb8, or two"),
         ({"precision": "int8+"}, r"no precision 'int8\+'"),
         ({"threads": 0}, "threads is 0"),
         ({"flow_steps": 0}, "flow_steps is 0"),
