@@ -10,29 +10,19 @@ pairs are neighbours (no score changes when both are reordered alike); norm and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from flexor.pi05.attention import rotary
-from flexor.pi05.expert import ExpertLayer, flow_times
-from flexor.pi05.gemma import EPSILON, GemmaAttention
+from flexor.pi05.expert import flow_times
+from flexor.pi05.expert_weights import SLOTS, ExpertWeights
+from flexor.pi05.fp8 import take_scales
+from flexor.pi05.gemma import EPSILON
+from flexor.pi05.merged_weights import MergedWeights, Packed, own_weights
 from flexor.pi05.model import Pi05
-from flexor.pi05.products import Product, make_product
-
-
-def pair_channels(weight: Tensor, head_dim: int) -> Tensor:
-    """Reorder the rows of a q or k projection, in each head, from (first halves, second halves) to pairs."""
-    heads = weight.unflatten(0, (-1, 2, head_dim // 2))
-    return heads.transpose(1, 2).reshape(weight.shape)
-
-
-def fuse_qkv(attention: GemmaAttention) -> Tensor:
-    """Weights of q (already scaled), k and v stacked, channels of q and k paired: [(heads + 2) * head_dim, width]."""
-    size = attention.head_dim
-    q = pair_channels(attention.q_proj.weight.float(), size) * size**-0.5
-    k, v = pair_channels(attention.k_proj.weight.float(), size), attention.v_proj.weight.float()
-    return torch.cat((q, k, v)).contiguous()
 
 
 def turns(positions: Tensor, head_dim: int, theta: float) -> Tensor:
@@ -46,35 +36,29 @@ def turn(heads: Tensor, by: Tensor) -> Tensor:
     return torch.view_as_real(torch.view_as_complex(heads.unflatten(-1, (-1, 2))) * by).flatten(-2)
 
 
-class _Layer:
-    """The products of one expert layer."""
-
-    def __init__(self, layer: ExpertLayer, precision: str) -> None:
-        def product(weight: Tensor) -> Product:
-            return make_product(weight, None, precision, torch.float32)
-
-        self.qkv, self.o = product(fuse_qkv(layer.attention)), product(layer.attention.o_proj.weight)
-        self.gate, self.up = product(layer.mlp.gate_proj.weight), product(layer.mlp.up_proj.weight)
-        self.down = product(layer.mlp.down_proj.weight)
-
-
 class ExpertProgram:
     """Euler sampling of N chunks on one prefix.
 
     Args:
-        model: on the device where sampling runs; its weights are copied.
+        model: on the device where sampling runs.
         steps: Euler steps, at least 1.
         precision: of the layers' products.
+        own: weights that adapters are merged into, from `own_weights`, on any device; the model's own when None.
     """
 
-    def __init__(self, model: Pi05, steps: int, precision: str = "fp32") -> None:
+    def __init__(
+        self, model: Pi05, steps: int, precision: str = "fp32", own: Mapping[str, Tensor] | None = None
+    ) -> None:
         config = model.config.expert
         self.heads, self.head_dim, self.width = config.heads, config.head_dim, config.width
-        self.steps = steps
-        self.layers = [_Layer(layer, precision) for layer in model.expert.layers]  # type: ignore[arg-type]
-        self.action_in = (model.action_in_proj.weight.float(), model.action_in_proj.bias.float())
-        self.action_out = (model.action_out_proj.weight.float(), model.action_out_proj.bias.float())
-        times = flow_times(steps).to(model.action_in_proj.weight.device)
+        self.steps, self.precision, self._config = steps, precision, model.config
+        here = own_weights(model)
+        self._own, self._device = here if own is None else own, model.action_in_proj.weight.device
+        self._joined = self._device.type != "cpu"
+        base = ExpertWeights(model.config, here.__getitem__, precision, self._joined)
+        self._slots = {0: base}
+        self.layers = base.layers  # e4m3 products are known by this place
+        times = flow_times(steps).to(self._device)
         # [steps + 1, norms, 3, width]: the last row is flow time 0, that of clamped actions.
         self.table = model.modulations(times).transpose(0, 1).contiguous()
         self.table[:, :, 0] += 1.0
@@ -86,13 +70,47 @@ class ExpertProgram:
             for step in range(steps)
         ]
 
+    def weights(self, slot: int) -> ExpertWeights:
+        """What slot 0..SLOTS - 1 computes with now."""
+        return self._slots.get(slot, self._slots[0])
+
+    def load_slot(self, slot: int, packed: Packed | None) -> None:
+        """Merge an adapter into a slot of 1..SLOTS - 1; None gives it the model's own weights back.
+
+        From any thread: what is computed meanwhile goes on with the old weights to its end.
+
+        Raises:
+            ValueError: no such slot, or an adapter that is refused; the slot is then as it was.
+        """
+        if not 1 <= slot < SLOTS:
+            raise ValueError(f"slot is {slot}; expected 1 to {SLOTS - 1}: slot 0 is the model's own")
+        self._slots[slot] = self._slots[0] if packed is None else self.merge(packed)
+
+    def merge(self, packed: Packed) -> ExpertWeights:
+        """Weights of this model with an adapter, new tensors.
+
+        Raises:
+            ValueError: an adapter of another model, or numbers that are not finite.
+        """
+        merged = MergedWeights(self._config, self._own, packed, self._device)
+        weights = ExpertWeights(self._config, merged, self.precision, self._joined)
+        take_scales(weights, self._slots[0])
+        return weights
+
     def denoise(
-        self, keys: list[Tensor], values: list[Tensor], rope: Tensor, noise: Tensor, action_prefix: Tensor | None
+        self,
+        keys: list[Tensor],
+        values: list[Tensor],
+        rope: Tensor,
+        noise: Tensor,
+        action_prefix: Tensor | None,
+        slot: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """See `Pi05.denoise`; keys and values per layer [N, head_dim], keys rotated in paired channels.
 
         `rope` is complex64 [H, head_dim / 2], from `turns`, for the positions after the prefix.
         """
+        weights = self.weights(slot)
         count, horizon, _ = noise.shape
         clamped = 0 if action_prefix is None else len(action_prefix)
         start, tokens = keys[0].shape[0], count * horizon
@@ -113,7 +131,7 @@ class ExpertProgram:
                 modulation = self.table[torch.where(held, self.steps, step)].unbind(1)
             else:
                 modulation = None
-            velocity = self._velocity(x, step, modulation, cache, rope, bias)
+            velocity = self._velocity(weights, x, step, modulation, cache, rope, bias)
             velocities.append(velocity)
             x.sub_(velocity, alpha=1.0 / self.steps)
         if action_prefix is not None:
@@ -122,6 +140,7 @@ class ExpertProgram:
 
     def _velocity(
         self,
+        weights: ExpertWeights,
         noised: Tensor,
         step: int,
         modulation: tuple[Tensor, ...] | None,
@@ -133,9 +152,9 @@ class ExpertProgram:
         tokens, width, queries = noised.shape[0], self.width, self.heads * self.head_dim
         both = noised.new_empty(tokens, 2 * width)
         x, negative = both[:, :width], both[:, width:]
-        x.copy_(F.linear(noised, *self.action_in))
+        x.copy_(F.linear(noised, *weights.action_in))
         torch.neg(x, out=negative)
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(weights.layers):
             normed, gate = self._norm(both, step, 2 * index, modulation)
             mixed = layer.qkv(normed)
             turned = torch.view_as_complex(mixed[:, : queries + self.head_dim].unflatten(1, (self.heads + 1, -1, 2)))
@@ -148,10 +167,9 @@ class ExpertProgram:
             x.addcmul_(gate, layer.o(mixed))
             torch.neg(x, out=negative)
             normed, gate = self._norm(both, step, 2 * index + 1, modulation)
-            hidden = F.gelu(layer.gate(normed), approximate="tanh").mul_(layer.up(normed))
-            x.addcmul_(gate, layer.down(hidden))
+            x.addcmul_(gate, layer.down(layer.hidden(normed)))
             torch.neg(x, out=negative)
-        return F.linear(self._norm(both, step, -1, modulation)[0], *self.action_out)
+        return F.linear(self._norm(both, step, -1, modulation)[0], *weights.action_out)
 
     def _norm(self, both: Tensor, step: int, norm: int, modulation: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
         """Modulated norm of the first half of [x, -x], and the gate."""

@@ -66,6 +66,11 @@ class Fp8:
         self._per_scale = 1.0 / scale
         self._scales = self._weight_scales[None] * scale
 
+    def take_scale(self, other: Fp8) -> None:
+        """Round activations by the scale of another product, or observe them as it does."""
+        self._per_scale = other._per_scale
+        self._scales = self._weight_scales[None] * (1.0 if other._per_scale is None else 1.0 / other._per_scale)
+
     def __call__(self, x: Tensor) -> Tensor:
         """See Product."""
         flat = x.reshape(-1, x.shape[-1])
@@ -108,6 +113,12 @@ def calibrate(program: object, largest: Mapping[str, float]) -> None:
     """
     for name, product in _products(program, ""):
         product.calibrate(largest[name])
+
+
+def take_scales(part: object, other: object) -> None:
+    """Give every e4m3 product below an object the scale that its like has in another object of the same layout."""
+    for (_, product), (_, like) in zip(_products(part, ""), _products(other, ""), strict=True):
+        product.take_scale(like)
 
 
 def _products(part: object, name: str) -> Iterator[tuple[str, Fp8]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flexor.pi05.config import Pi05Config
 
-LAYER_PAIRS: Mapping[str, tuple[str, ...]] = {
+LAYER_PAIRS: dict[str, tuple[str, ...]] = {
     "qkv": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
     "o": ("attention.o_proj",),
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
@@ -22,7 +22,7 @@ LAYER_PAIRS: Mapping[str, tuple[str, ...]] = {
 }
 """Pairs of every expert layer, and the projections that each holds, in the order of their rows."""
 
-OUTER_PAIRS: Mapping[str, tuple[str, ...]] = {"action_in": ("action_in_proj",), "action_out": ("action_out_proj",)}
+OUTER_PAIRS: dict[str, tuple[str, ...]] = {"action_in": ("action_in_proj",), "action_out": ("action_out_proj",)}
 """Pairs outside the layers."""
 
 Factors = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
@@ -100,6 +100,63 @@ def pack(config: Pi05Config, factors: Factors, scale: float, rank: int) -> dict[
                     whole_b[row : row + outputs, first : first + len(a)] = scale * b
                 row += outputs
     return packed
+
+
+def random_adapter(config: Pi05Config, rank: int, size: float, seed: int) -> dict[str, NDArray[np.float32]]:
+    """An adapter of all projections, packed, that moves actions: for measurements and tests.
+
+    Args:
+        rank: r.
+        size: of each number of B A, beside one of a weight drawn from N(0, 1 / in); its square root of the mean square.
+        seed: of the draws.
+    """
+    generator = np.random.default_rng(seed)
+    factors = {
+        name: (
+            generator.normal(0.0, inputs**-0.5, (rank, inputs)),
+            generator.normal(0.0, size * rank**-0.5, (outputs, rank)),
+        )
+        for name, (inputs, outputs) in target_sizes(config).items()
+    }
+    return pack(config, factors, 1.0, rank)
+
+
+def check_packed(config: Pi05Config, packed: Mapping[str, NDArray[np.float32]]) -> int:
+    """Whether tensors are an adapter of this model, packed: their rank, which they tell themselves.
+
+    Raises:
+        ValueError: a tensor that is missing, unknown, of another shape or dtype, or not finite.
+    """
+    rank = packed["o_a"].shape[-2] if "o_a" in packed and packed["o_a"].ndim == 3 else 0
+    if rank < 1:
+        found = list(packed["o_a"].shape) if "o_a" in packed else "missing"
+        raise ValueError(f"o_a is {found}; expected {list(packed_shapes(config, 1)['o_a'])} with r, 1 or more, for 1")
+    shapes = packed_shapes(config, rank)
+    if unknown := sorted(set(packed) - set(shapes)):
+        raise ValueError(f"{unknown[0]} is unknown; an adapter has {', '.join(shapes)}")
+    for name, shape in shapes.items():
+        if name not in packed:
+            raise ValueError(f"{name} is missing; expected float32 {list(shape)}")
+        array = packed[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise ValueError(f"{name} is {array.dtype} {list(array.shape)}; expected float32 {list(shape)}")
+        if not np.isfinite(array).all():
+            where = np.argwhere(~np.isfinite(array))[0]
+            raise ValueError(f"{name} is {array[tuple(where)]} at {where.tolist()}; expected finite numbers")
+    return rank
+
+
+def packed_rows(config: Pi05Config) -> dict[str, tuple[str, int | None, slice]]:
+    """Where a projection is in the packed tensors: its pair, its layer (None outside the layers), its rows of B."""
+    sizes, places = target_sizes(config), {}
+    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+        lead, paths = _paths(config, pair, names)
+        for layer, group in enumerate(paths):
+            row = 0
+            for path in group:
+                places[path] = (pair, layer if lead else None, slice(row, row + sizes[path][1]))
+                row += sizes[path][1]
+    return places
 
 
 def _paths(config: Pi05Config, pair: str, names: tuple[str, ...]) -> tuple[tuple[int, ...], list[list[str]]]:

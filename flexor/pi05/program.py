@@ -8,14 +8,17 @@ no more, and must not be changed any more.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flexor.pi05.expert_program import ExpertProgram, fuse_qkv, turn, turns
-from flexor.pi05.gemma import EPSILON, GemmaLayer, RmsNorm
+from flexor.pi05.expert_program import ExpertProgram, turn, turns
+from flexor.pi05.expert_weights import SLOTS, fuse_qkv
+from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaLayer, RmsNorm
+from flexor.pi05.merged_weights import Packed
 from flexor.pi05.model import Pi05, check_denoise
 from flexor.pi05.products import DTYPES, PRECISIONS, make_product
 from flexor.pi05.vision_program import VisionProgram
@@ -43,6 +46,11 @@ class _Norm:
         return F.rms_norm(x.float(), x.shape[-1:], self._weight, EPSILON).to(x.dtype)
 
 
+def _fused(attention: GemmaAttention) -> Tensor:
+    q, k, v = (part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+    return fuse_qkv(q, k, v, attention.head_dim)
+
+
 class _PrefixLayer:
     """One Gemma layer with q (scaled), k and v fused and channels paired."""
 
@@ -50,7 +58,7 @@ class _PrefixLayer:
         stream, mlp = DTYPES[precision], layer.mlp
         self.heads, self.head_dim = layer.attention.heads, layer.attention.head_dim
         self.attention_norm, self.mlp_norm = _Norm(layer.attention_norm), _Norm(layer.mlp_norm)
-        weights = (fuse_qkv(layer.attention), layer.attention.o_proj.weight, mlp.gate_proj.weight, mlp.up_proj.weight)
+        weights = (_fused(layer.attention), layer.attention.o_proj.weight, mlp.gate_proj.weight, mlp.up_proj.weight)
         self.qkv, self.o, self.gate, self.up = (make_product(weight, None, precision, stream) for weight in weights)
         self.down = make_product(mlp.down_proj.weight, None, precision, stream)
 
@@ -74,7 +82,7 @@ class _LastLayer:
     def __init__(self, layer: GemmaLayer, precision: str) -> None:
         attention = layer.attention
         self.head_dim, self.norm = attention.head_dim, _Norm(layer.attention_norm)
-        weight = fuse_qkv(attention)[attention.heads * attention.head_dim :]
+        weight = _fused(attention)[attention.heads * attention.head_dim :]
         self.keys_values = make_product(weight, None, precision, DTYPES[precision])
 
     def __call__(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,13 +97,21 @@ class Program:
         model: on the device where it runs, one key head; parameters of any floating dtype.
         steps: Euler steps of `denoise`, at least 1.
         prefix, expert: precisions of the two programs' products, of `flexor.pi05.products.PRECISIONS`.
+        own: weights that adapters are merged into, from `own_weights`, on any device; the model's own when None.
 
     Raises:
         ValueError: another number of key heads, no steps, or an unknown precision.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Pi05, steps: int, prefix: str = "fp32", expert: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: Pi05,
+        steps: int,
+        prefix: str = "fp32",
+        expert: str = "fp32",
+        own: Mapping[str, Tensor] | None = None,
+    ) -> None:
         if steps < 1:
             raise ValueError(f"flow steps are {steps}; expected at least 1")
         if model.config.prefix.kv_heads != 1:
@@ -109,7 +125,7 @@ class Program:
         self._last = _LastLayer(last, prefix)  # type: ignore[arg-type]
         self._embedding = model.token_embedding.weight.detach().to(stream)
         self._embedding_scale = math.sqrt(self.config.prefix.width)
-        self._expert = ExpertProgram(model, steps, expert)
+        self._expert = ExpertProgram(model, steps, expert, own)
         self._rope = self._turns(0)
 
     @torch.inference_mode()
@@ -143,11 +159,21 @@ class Program:
 
     @torch.inference_mode()
     def denoise(
-        self, prefix: ProgramPrefix, noise: Tensor, action_prefix: Tensor | None = None
+        self, prefix: ProgramPrefix, noise: Tensor, action_prefix: Tensor | None = None, slot: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Sample N chunks from noise float32 [N, H, A]; see `Pi05.denoise` for the clamped prefix and the errors."""
+        """Sample N chunks from noise float32 [N, H, A] with the weights of slot 0..SLOTS - 1.
+
+        See `Pi05.denoise` for the clamped prefix and the errors.
+        """
         check_denoise(self.config, noise, self._expert.steps, action_prefix)
-        return self._expert.denoise(prefix.keys, prefix.values, prefix.rope, noise, action_prefix)
+        if not 0 <= slot < SLOTS:
+            raise ValueError(f"slot is {slot}; expected 0 to {SLOTS - 1}")
+        return self._expert.denoise(prefix.keys, prefix.values, prefix.rope, noise, action_prefix, slot)
+
+    @torch.inference_mode()
+    def load_slot(self, slot: int, packed: Packed | None) -> None:
+        """See `ExpertProgram.load_slot`."""
+        self._expert.load_slot(slot, packed)
 
     def _turns(self, count: int) -> Tensor:
         """Rotary positions of `count` prefix tokens, or of the usual number if that is more, and of the actions."""

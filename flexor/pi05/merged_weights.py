@@ -1,0 +1,66 @@
+"""MergedWeights: the expert's weights with an adapter merged in, one at a time, before anything is rounded or fused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flexor.pi05.config import Pi05Config
+from flexor.pi05.lora import check_packed, packed_rows, target_sizes
+from flexor.pi05.model import Pi05
+
+Packed = Mapping[str, NDArray[np.float32]]
+"""An adapter as `flexor.pi05.lora` packs it."""
+
+
+def own_weights(model: Pi05) -> dict[str, Tensor]:
+    """The weights of a model that an adapter may change, by their projection, and the biases of two; not copied."""
+    parameters = dict(model.named_parameters())
+    own = {name: parameters[f"{name}.weight"].detach() for name in target_sizes(model.config)}
+    return own | {name: parameters[name].detach() for name in ("action_in_proj.bias", "action_out_proj.bias")}
+
+
+class MergedWeights:
+    """W + B A of every projection.
+
+    Args:
+        config: of the model.
+        own: W, as from `own_weights`.
+        packed: A and B.
+        device: where they are added.
+
+    Raises:
+        ValueError: an adapter of another model, or one that holds numbers that are not finite.
+    """
+
+    def __init__(self, config: Pi05Config, own: Mapping[str, Tensor], packed: Packed, device: torch.device) -> None:
+        check_packed(config, packed)
+        self._own, self._device = own, device
+        self._packed = {
+            name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in packed.items()
+        }
+        self._rows = packed_rows(config)
+
+    def __call__(self, name: str) -> Tensor:
+        """The merged weight of a projection, float32 [out, in], or a bias as it is.
+
+        Raises:
+            ValueError: a sum that is not finite.
+        """
+        own = self._own[name].to(self._device, torch.float32)
+        if name not in self._rows:
+            return own
+        pair, layer, rows = self._rows[name]
+        a, b = self._packed[f"{pair}_a"], self._packed[f"{pair}_b"]
+        if layer is not None:
+            a, b = a[layer], b[layer]
+        merged = torch.addmm(own, b[rows], a)
+        if not merged.isfinite().all():
+            raise ValueError(
+                f"{pair}_b times {pair}_a added to {name} is not finite; expected an adapter of finite size"
+            )
+        return merged
