@@ -11,6 +11,7 @@ from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
 from flexor.cli.bench_wire import wire
 from flexor.cli.report import JsonFile
+from flexor.runtime.inference.precisions import CHOICES
 
 if TYPE_CHECKING:
     from flexor.cli.progress import Progress
@@ -34,7 +35,7 @@ def bench() -> None:
 def latency(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
     engine: Annotated[str, typer.Option(help="What runs the bundle: torch.")] = "torch",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, int8, or prefix and expert: int8+fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help=CHOICES)] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
     flow_steps: Annotated[int | None, typer.Option(min=1, help="Flow steps; by default the bundle's own.")] = None,
     n: Annotated[int, typer.Option(min=1, help="Timed calls, for each condition.")] = 200,

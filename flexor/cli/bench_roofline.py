@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.runtime.inference.precisions import CHOICES
 
 
 def roofline(
     preset: Annotated[str, typer.Argument(help="Sizes: pi05, pi05-nano or pi05-micro. Weights are random.")] = "pi05",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, int8, or prefix and expert: int8+fp32.")] = "bf16",
+    precision: Annotated[str, typer.Option(help=CHOICES)] = "bf16",
     views: Annotated[int, typer.Option(min=1, help="Cameras.")] = 2,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 24,
     horizon: Annotated[int, typer.Option(min=1, help="Actions of a chunk.")] = 10,

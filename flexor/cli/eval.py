@@ -10,6 +10,7 @@ import typer
 
 from flexor.cli.report import JsonFile
 from flexor.cli.shift_view import ShiftAxes, ShiftLevel
+from flexor.runtime.inference.precisions import CHOICES
 
 EPISODES = 40
 KEEP = Path("runs", "eval")
@@ -40,9 +41,7 @@ def eval_(
     render: Annotated[
         str | None, typer.Option(help="LIBERO: official or fast frames; by default as the bundle was trained.")
     ] = None,
-    precision: Annotated[
-        str, typer.Option(help="Of the engine: fp32, bf16, int8, or prefix and expert: int8+fp32.")
-    ] = "fp32",
+    precision: Annotated[str, typer.Option(help=f"Of the engine: {CHOICES}")] = "fp32",
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
@@ -73,6 +72,9 @@ def eval_(
         str | None,
         typer.Option(help="--matrix: the task that each bundle learned last, or -; by default the tasks in turn."),
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Play also in fp32, and keep whether --precision is as good in the bundle.")
+    ] = False,
     json: JsonFile = None,
 ) -> None:
     """Measure the success of a bundle in simulation.
@@ -82,10 +84,16 @@ def eval_(
 
     Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
 
+    --gate keeps its verdict in BUNDLE/gates/PRECISION.json; exit code 3 when it failed.
+
     Example: flexor eval BUNDLE --sim libero_spatial --trials 50 --workers 2
+
+    Example: flexor eval BUNDLE --precision int8 --gate --episodes 200
 
     Example: flexor eval AFTER_1 AFTER_2 AFTER_3 --matrix --sim libero_goal --tasks 4,0,7 --trials 20 --json matrix.json
     """
+    from flexor.cli.eval_gate import EPISODES as GATE_EPISODES
+    from flexor.cli.eval_gate import play_gate
     from flexor.cli.eval_matrix import open_matrix, play_matrix
     from flexor.cli.eval_view import libero_terms, print_evaluation
     from flexor.cli.progress import Progress
@@ -94,6 +102,7 @@ def eval_(
     from flexor.flywheel.evaluate import evaluate, open_policy, open_simulation
     from flexor.flywheel.lockstep import Delay, Manner
     from flexor.runtime.inference.calibration import Calibration
+    from flexor.runtime.inference.precisions import full_name
     from flexor.sim.libero.protocol import OFFICIAL_STARTS
     from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
     from flexor.sim.shift import Shift
@@ -107,6 +116,12 @@ def eval_(
         raise typer.BadParameter("says where bundles stand in a stream of tasks: add --matrix", param_hint="--after")
     if matrix and counterfactual:
         raise typer.BadParameter("is of the tasks as they are: drop --counterfactual", param_hint="--matrix")
+    if gate and (matrix or counterfactual or skip or shift != "none"):
+        raise typer.BadParameter(
+            "is of the tasks as they are: drop --matrix, --counterfactual, --skip and --shift", param_hint="--gate"
+        )
+    if gate and full_name(precision) == "fp32":
+        raise typer.BadParameter("compares with fp32; name another with --precision", param_hint="--gate")
     if episodes is not None and trials is not None:
         raise typer.BadParameter("is the number in all, --trials that of each task: give one", param_hint="--episodes")
     late = Delay(delay, splice)
@@ -126,7 +141,7 @@ def eval_(
         raise typer.BadParameter(f"is for LIBERO's suites, not for {sim}", param_hint="--protocol, --render")
     if matrix and trials is None:
         raise typer.BadParameter("needs --trials, the episodes of each bundle on each task", param_hint="--matrix")
-    total = trials or episodes or EPISODES
+    total = trials or episodes or (GATE_EPISODES if gate else EPISODES)
     if dry_run:
         if counterfactual:
             raise typer.BadParameter("is there without --counterfactual only", param_hint="--dry-run")
@@ -149,7 +164,7 @@ def eval_(
         counterfactual=counterfactual,
         calibration=used,
         skip=skip,
-        keep=keep or KEEP if matrix else keep,
+        keep=keep or KEEP if matrix or gate else keep,
         fresh=fresh,
         make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
         make_policy=functools.partial(open_policy, precision=precision),
@@ -158,6 +173,10 @@ def eval_(
     if matrix:
         return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)
     planned = total - skip if trials is None else trials * len(chosen or TASKS)
+    if gate:
+        if not play_gate(bundles[0], play, full_name(precision), planned, json):
+            raise typer.Exit(3)
+        return
     played: list[bool] = []
     with Progress() as progress:
 

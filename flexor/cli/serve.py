@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from flexor.cli.report import JsonFile, console, progress_console, write_json
+from flexor.runtime.inference.precisions import CHOICES
 
 LOOK_EVERY_S = 0.2
 
@@ -27,9 +28,14 @@ def serve(
         str | None, typer.Option(help="Data address, ipc://PATH or tcp://127.0.0.1:PORT; the default one if not given.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="What runs the bundle: torch.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16, int8, or prefix and expert: int8+fp32.")] = None,
+    precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
+    eight_bit: Annotated[
+        bool, typer.Option("--8bit", help="Least memory, by bitsandbytes and slow: --precision bnb8.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also in a precision that failed its gate.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also in a precision that failed its gate, or into too little memory.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -50,6 +56,9 @@ def serve(
     from flexor.runtime.serving.server_settings import ServerSettings
     from flexor.settings import load_settings
 
+    if eight_bit and precision not in (None, "bnb8"):
+        raise typer.BadParameter(f"is --precision bnb8, and --precision is {precision}", param_hint="--8bit")
+    precision = "bnb8" if eight_bit else precision
     given = {"bind": bind, "engine.name": engine, "engine.precision": precision, "engine.threads": threads}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
     settings = load_settings(ServerSettings, config, [*(overrides or []), *options])

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.runtime.inference.precisions import CHOICES
+
+if TYPE_CHECKING:
+    from flexor.cli.progress import Progress
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.observation import Observation
+
+CALIBRATED_ON = 16  # observations, besides those that are compared
 
 
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
     episodes: Annotated[Path, typer.Option(help="Folder of recorded episodes, whose observations are asked.")],
-    precision: Annotated[str, typer.Option(help="fp32, bf16, int8, or prefix and expert: int8+fp32.")] = "int8",
+    precision: Annotated[str, typer.Option(help=CHOICES)] = "int8",
     n: Annotated[int, typer.Option(min=1, help="Observations, spread over the episodes.")] = 200,
+    reference: Annotated[
+        str, typer.Option(help="What is compared with; bf16 where float32 does not fit into memory.")
+    ] = "fp32",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="fp8: find the scales of activations anew; done by itself without any.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     json: JsonFile = None,
 ) -> None:
     """Compare a precision with float32 on recorded observations, and keep the verdict in the bundle.
@@ -22,8 +37,14 @@ def verify(
     Both are asked the same with the same noise. A precision that fails is not served any more, unless forced; the
     verdict lies in BUNDLE/gates/PRECISION.json. Exit code 3 when it fails.
 
+    fp8 needs the scales of its activations, which come from other observations of the same episodes and lie in
+    BUNDLE/gates/fp8.scales.json. Where no GPU multiplies fp8, the same numbers are computed in float32.
+
     Example: flexor verify runs/pi05-nano --precision int8 --episodes data/tabletop
     """
+    import os
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by torch when it is imported
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
     from flexor.export.parity import compare_policies
@@ -32,32 +53,67 @@ def verify(
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.gates import LEAST_MEAN, LEAST_WORST, is_close_enough, write_gate
     from flexor.runtime.inference.policy import Policy
+    from flexor.runtime.inference.precisions import full_name, parts
 
-    opened = Bundle.open(bundle)
-    reference = Policy(opened, open_engine(opened))
-    other = Policy(opened, open_engine(opened, precision=precision, force=True))
-    observations = recorded_observations(episodes, opened.config.cameras, n)
+    if reference not in ("fp32", "bf16"):
+        raise typer.BadParameter(f"{reference!r} is neither fp32 nor bf16", param_hint="--reference")
+    opened, told = Bundle.open(bundle), full_name(precision)
+    if told == reference:
+        raise typer.BadParameter(f"{told} beside itself says nothing", param_hint="--precision")
+    eight = "fp8" in parts(precision)
+    if calibrate and not eight:
+        raise typer.BadParameter(f"is for fp8, and this is {told}", param_hint="--calibrate")
+    observations = recorded_observations(episodes, opened.config.cameras, n + CALIBRATED_ON * eight)
     with Progress() as progress:
+        if eight:
+            observations = _calibrated(opened, observations, calibrate, threads, progress)
+        exact = Policy(opened, open_engine(opened, precision=reference, threads=threads))
+        other = Policy(opened, open_engine(opened, precision=precision, threads=threads, force=True))
         parity = compare_policies(
-            reference,
+            exact,
             other,
             observations,
             lambda done: progress.update("comparing", done, len(observations), f"{done} of {len(observations)}"),
         )
     passed = is_close_enough(parity.cos_mean, parity.cos_min)
-    told = other.engine.precision
-    figures = f"cosine {parity.cos_mean:.5f} on average, {parity.cos_min:.3f} at worst"
+    figures = f"cosine to {reference} {parity.cos_mean:.5f} on average, {parity.cos_min:.3f} at worst"
     figures += f" (at least {LEAST_MEAN:g} and {LEAST_WORST:g})"
-    path = write_gate(opened, told, "parity", passed, figures, parity.to_dict())
+    setting = {"reference": reference, "provider": other.engine.provider}
+    path = write_gate(opened, told, "parity", passed, figures, {**setting, **parity.to_dict()})
     rows = [
         ("cosine, mean", parity.cos_mean, LEAST_MEAN),
         ("cosine, worst", parity.cos_min, LEAST_WORST),
         ("difference, mean", parity.mean_abs, ""),
         ("difference, largest", parity.max_abs, ""),
     ]
-    table(f"{opened.id} in {told} beside fp32, {parity.n} observations", ("normalised actions", "", "at least"), rows)
+    title = f"{opened.id} in {told} beside {reference}, {parity.n} observations"
+    table(title, ("normalised actions", "", "at least"), rows)
     console.print(f"{'passed' if passed else 'FAILED'}: {path}", highlight=False, markup=False, soft_wrap=True)
-    setting = {"bundle": opened.id, "hash": opened.hash, "precision": told, "episodes": episodes}
+    setting |= {"bundle": opened.id, "hash": opened.hash, "precision": told, "episodes": str(episodes)}
     write_json(json, {**setting, **parity.to_dict(), "passed": passed, "gate": path})
     if not passed:
         raise typer.Exit(3)
+
+
+def _calibrated(
+    bundle: Bundle, observations: list[Observation], anew: bool, threads: int, progress: Progress
+) -> list[Observation]:
+    """Find the scales where there are none, on observations spread over all; those that are left."""
+    from flexor.errors import FlexorError
+    from flexor.export.fp8_calibration import calibrate_fp8
+    from flexor.runtime.inference.fp8_scales import ScalesError, read_scales
+
+    if len(observations) <= CALIBRATED_ON:
+        raise FlexorError(
+            f"fp8 needs {CALIBRATED_ON} observations beside those compared, and all are"
+            f" {len(observations)}; record more: flexor collect"
+        )
+    places = {k * len(observations) // CALIBRATED_ON for k in range(CALIBRATED_ON)}
+    try:
+        found = None if anew else read_scales(bundle)
+    except ScalesError:
+        found = None
+    if found is None:
+        chosen = [observations[place] for place in sorted(places)]
+        calibrate_fp8(bundle, chosen, threads, lambda done: progress.update("finding the scales", done, CALIBRATED_ON))
+    return [observation for place, observation in enumerate(observations) if place not in places]

@@ -62,6 +62,38 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return min(1.0, 2 * tail / 2**n)  # whole numbers up to the division, which Python rounds correctly at any size
 
 
+def paired_difference(both: int, first_only: int, second_only: int, neither: int) -> tuple[float, float, float]:
+    """Difference of two success rates on the same episodes, the second less the first, and its 95 % interval.
+
+    R. G. Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: the Wilson intervals of both rates put together by
+    their correlation phi, whose numerator is corrected for continuity where it is positive. With d_i and u_i from rate
+    i down to the end of its interval and up to it, low = D - sqrt(u_1^2 - 2 phi u_1 d_2 + d_2^2), high with d_1 and
+    u_2. Without correlation it is that of independent rates (`weighted_sum`).
+
+    Args:
+        both, first_only, second_only, neither: episodes in which these succeeded; at least one in all.
+
+    Returns:
+        (difference, low, high).
+
+    Raises:
+        ValueError: counts that cannot be.
+    """
+    n = both + first_only + second_only + neither
+    if n < 1 or min(both, first_only, second_only, neither) < 0:
+        raise ValueError(f"{both}, {first_only}, {second_only}, {neither} episodes; expected counts, not all of them 0")
+    first, low_1, high_1 = wilson(both + first_only, n)
+    second, low_2, high_2 = wilson(both + second_only, n)
+    margins = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
+    product = both * neither - first_only * second_only
+    phi = (max(product - n / 2, 0.0) if product > 0 else product) / math.sqrt(margins) if margins else 0.0
+    down_1, up_1, down_2, up_2 = first - low_1, high_1 - first, second - low_2, high_2 - second
+    difference = (second_only - first_only) / n
+    below = math.sqrt(up_1**2 - 2 * phi * up_1 * down_2 + down_2**2)
+    above = math.sqrt(down_1**2 - 2 * phi * down_1 * up_2 + up_2**2)
+    return difference, difference - below, difference + above
+
+
 Count = tuple[int, int]
 """Successes and episodes of one proportion."""
 

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 import flexor
 from flexor.cli.main import app
+from flexor.cli.verify import CALIBRATED_ON
 from flexor.errors import FlexorError
 from flexor.export.parity import compare_actions, compare_policies
 from flexor.export.recorded_observations import recorded_observations
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.inference.bundle import Bundle
-from flexor.runtime.inference.engine import open_engine
+from flexor.runtime.inference.engine import EngineError, open_engine
+from flexor.runtime.inference.fp8_scales import ScalesError, scales_path
 from flexor.runtime.inference.gates import GateError, check_gate, gate_path, is_close_enough, write_gate
 from flexor.runtime.inference.policy import Policy
 
@@ -149,3 +151,46 @@ def test_the_command_keeps_its_verdict_in_the_bundle(
     assert run.exit_code == 3, run.output
     assert found["passed"] is False and {"max_abs", "cos_min", "cos_mean", "env"} <= set(found)
     assert json.loads(gate_path(bundle, "bf16").read_text())["parity"]["cos_min"] == found["cos_min"]
+
+
+def test_fp8_is_calibrated_by_verify_on_other_observations_and_then_known_to_the_engine(
+    recorded: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(ScalesError, match=r"has no scales .*flexor verify .* --precision fp8 --episodes"):
+        open_engine(bundle, precision="fp8", force=True)
+    with pytest.raises(EngineError, match=r"'fp8' needs a GPU of compute capability 8.9 .*on cpu: use int8, or bf16"):
+        open_engine(bundle, precision="fp8")
+    arguments = ["verify", str(bundle.path), "--precision", "fp8+bf16", "--episodes", str(recorded), "--n", "4"]
+    run = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "v.json")])
+    assert run.exit_code in (0, 3), run.output
+    found = json.loads((tmp_path / "v.json").read_text())
+    assert (found["n"], found["precision"], found["provider"]) == (4, "fp8+bf16", "cpu")
+    kept = json.loads(scales_path(bundle).read_text())
+    assert (kept["bundle_hash"], kept["observations"]) == (bundle.hash, CALIBRATED_ON)
+    for precision in ("fp8", "fp8+fp32", "bf16+fp8"):  # one file for all
+        assert open_engine(bundle, precision=precision, force=True).precision == precision
+    scales_path(bundle).write_text(json.dumps({**kept, "bundle_hash": "0" * 64}))
+    with pytest.raises(ScalesError, match="the scales of bundle 000000000000"):
+        open_engine(bundle, precision="fp8", force=True)
+    scales_path(bundle).write_text(json.dumps({**kept, "largest": {"vision.layers.0.qkv": 1.0}}))
+    with pytest.raises(ScalesError, match=r"lack the product .*--calibrate"):
+        open_engine(bundle, precision="fp8", force=True)
+    scales_path(bundle).write_text("{")
+    with pytest.raises(ScalesError, match="holds no scales"):
+        open_engine(bundle, precision="fp8", force=True)
+
+
+def test_fp8_compares_what_calibration_leaves_and_says_when_that_is_nothing(
+    recorded: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["verify", str(bundle.path), "--precision", "fp8", "--episodes", str(recorded)]
+    run = CliRunner().invoke(app, arguments)
+    assert run.exit_code in (0, 3) and "8 observations" in " ".join(run.output.split())  # of 24
+    monkeypatch.setattr("flexor.cli.verify.CALIBRATED_ON", 24)
+    run = CliRunner().invoke(app, arguments)
+    assert run.exit_code == 1 and "needs 24 observations beside those compared" in str(run.exception)
+
+
+def test_a_precision_beside_itself_and_scales_of_what_needs_none_are_wrong_usage(bundle: Bundle) -> None:
+    for options in (["--precision", "fp32"], ["--precision", "int8", "--calibrate"], ["--reference", "int8"]):
+        assert CliRunner().invoke(app, ["verify", str(bundle.path), "--episodes", "x", *options]).exit_code == 2

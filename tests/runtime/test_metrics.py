@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from flexor.runtime.metrics import Cell, Count, Figure, mcnemar, stream_figures, weighted_sum, wilson
+from flexor.runtime.metrics import Cell, Count, Figure, mcnemar, paired_difference, stream_figures, weighted_sum, wilson
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,40 @@ def test_mcnemars_test_holds_for_thousands_of_pairs() -> None:
 def test_negative_pairs_are_refused(first_only: int, second_only: int) -> None:
     with pytest.raises(ValueError, match="expected counts of 0 or more"):
         mcnemar(first_only, second_only)
+
+
+def test_a_paired_difference_equals_the_published_example() -> None:
+    """Altman et al., Statistics with Confidence (2000), page 52: 20 and 16 pairs alike, 12 and 2 not."""
+    difference, low, high = paired_difference(20, 2, 12, 16)
+    assert (difference, low, high) == pytest.approx((0.20, 0.056, 0.329), abs=5e-4)
+    assert paired_difference(20, 12, 2, 16) == pytest.approx((-difference, -high, -low))
+
+
+def test_a_paired_difference_without_correlation_is_that_of_independent_rates() -> None:
+    terms = [(Fraction(1), (10, 40)), (Fraction(-1), (20, 40))]
+    assert paired_difference(5, 15, 5, 15) == pytest.approx(weighted_sum(terms))  # 5 * 15 = 15 * 5: phi is 0
+    assert paired_difference(3, 0, 0, 0)[0] == 0.0  # no rate varies: phi is not defined
+
+
+def test_pairs_that_agree_make_the_difference_known_better() -> None:
+    alike, crossed = paired_difference(90, 5, 5, 0), paired_difference(94, 1, 1, 4)
+    assert alike[0] == crossed[0] == 0.0
+    assert crossed[2] - crossed[1] < alike[2] - alike[1]
+
+
+def test_nineteen_in_twenty_intervals_hold_the_difference() -> None:
+    """Arms that share most of their luck, as two precisions of one policy do."""
+    generator = np.random.default_rng(0)
+    chances = [0.90, 0.05, 0.03, 0.02]  # both, first only, second only, neither
+    intervals = [paired_difference(*map(int, counts)) for counts in generator.multinomial(200, chances, 4000)]
+    held = np.mean([low <= -0.02 <= high for _, low, high in intervals])
+    assert 0.94 <= held <= 0.98
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, -1, 0, 0)])
+def test_pairs_that_cannot_be_are_refused(counts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="expected counts, not all of them 0"):
+        paired_difference(*counts)
 
 
 def a(*rows: str) -> dict[Cell, Count]:
