@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,16 @@ DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # the han
 
 def about(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     """The rotation by `angle` rad about a unit axis [3]."""
-    cross = np.cross(np.eye(3), axis)
-    return np.eye(3) * np.cos(angle) + cross * np.sin(angle) + np.outer(axis, axis) * (1.0 - np.cos(angle))
+    x, y, z = axis.tolist()  # plain numbers: an expert asks for dozens of rotations a step
+    sine, cosine = math.sin(angle), math.cos(angle)
+    rest = 1.0 - cosine
+    return np.array(
+        [
+            [cosine + x * x * rest, x * y * rest - z * sine, x * z * rest + y * sine],
+            [y * x * rest + z * sine, cosine + y * y * rest, y * z * rest - x * sine],
+            [z * x * rest - y * sine, z * y * rest + x * sine, cosine + z * z * rest],
+        ]
+    )
 
 
 def turned(yaw: float) -> NDArray[np.float64]:
