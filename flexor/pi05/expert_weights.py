@@ -6,7 +6,7 @@ any precision, and computes what a model with merged weights would.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -73,3 +73,25 @@ class ExpertWeights:
         self.layers = [LayerProducts(layer, weight, size, precision, joined) for layer in range(config.expert.depth)]
         self.action_in = (weight("action_in_proj").float(), weight("action_in_proj.bias").float())
         self.action_out = (weight("action_out_proj").float(), weight("action_out_proj.bias").float())
+
+
+def assign_weights(to: ExpertWeights, of: ExpertWeights) -> None:
+    """Copy all numbers into tensors that stay where they are; both of the same model, precision and layout."""
+    written: set[int] = set()
+    for target, source in zip(weight_tensors(to), weight_tensors(of), strict=True):
+        if target.data_ptr() not in written:  # a product keeps views of its weight, too
+            target.copy_(source, non_blocking=True)
+            written.add(target.data_ptr())
+            if source.is_cuda:
+                source.record_stream(torch.cuda.current_stream(source.device))
+
+
+def weight_tensors(part: object) -> Iterator[Tensor]:
+    """Every tensor below an object, in an order that depends on its layout alone."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, list | tuple):
+        for item in part:
+            yield from weight_tensors(item)
+    elif type(part).__module__.startswith("flexor."):
+        yield from weight_tensors(list(vars(part).values()))

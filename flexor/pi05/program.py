@@ -62,14 +62,16 @@ class _PrefixLayer:
         self.qkv, self.o, self.gate, self.up = (make_product(weight, None, precision, stream) for weight in weights)
         self.down = make_product(mlp.down_proj.weight, None, precision, stream)
 
-    def __call__(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, x: Tensor, rope: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         mixed = self.qkv(self.attention_norm(x))
         rotated, values = mixed.split(((self.heads + 1) * self.head_dim, self.head_dim), dim=-1)
         rotated = turn(rotated.unflatten(-1, (-1, self.head_dim)).float(), rope[:, None])
         keys = rotated[:, self.heads].contiguous()
         rows = rotated[:, : self.heads].reshape(-1, self.head_dim).to(x.dtype)
-        scores = rows @ keys.to(x.dtype).t()
-        seen = (scores.float().softmax(dim=-1).to(x.dtype) @ values).view(x.shape[0], -1)
+        scores = (rows @ keys.to(x.dtype).t()).float()
+        if bias is not None:
+            scores += bias
+        seen = (scores.softmax(dim=-1).to(x.dtype) @ values).view(x.shape[0], -1)
         x = self.o.added(seen, x)
         normed = self.mlp_norm(x)
         hidden = F.gelu(self.gate(normed), approximate="tanh").mul_(self.up(normed))
@@ -125,8 +127,9 @@ class Program:
         self._last = _LastLayer(last, prefix)  # type: ignore[arg-type]
         self._embedding = model.token_embedding.weight.detach().to(stream)
         self._embedding_scale = math.sqrt(self.config.prefix.width)
-        self._expert = ExpertProgram(model, steps, expert, own)
-        self._rope = self._turns(0)
+        self.expert = ExpertProgram(model, steps, expert, own)
+        self._rope = torch.empty(0)
+        self.turns(1)
 
     @torch.inference_mode()
     def encode(self, images: Tensor, tokens: Tensor) -> ProgramPrefix:
@@ -142,20 +145,25 @@ class Program:
                 f"images {list(images.shape)} and tokens {list(tokens.shape)}; expected [cameras, 3, {size}, {size}] "
                 "and [T]"
             )
+        keys, values = self.read(images, tokens)
+        count = keys[0].shape[0]
+        return ProgramPrefix(keys, values, rope=self.turns(count + config.horizon)[count : count + config.horizon])
+
+    def read(self, images: Tensor, tokens: Tensor, bias: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of every layer, as ProgramPrefix has them, of shapes that are known to fit.
+
+        Args:
+            bias: float32 [N], added to the scores of each of the N prefix tokens; None for 0.
+        """
         seen = self._vision(images).flatten(0, 1)
         x = torch.cat((seen, F.embedding(tokens, self._embedding) * self._embedding_scale))
-        count = len(x)
-        if len(self._rope) < count + config.horizon:
-            self._rope = self._turns(count)
-        rope = self._rope[:count]
-        keys, values = [], []
+        rope, keys, values = self.turns(len(x))[: len(x)], [], []
         for layer in self._layers:
-            x, key, value = layer(x, rope)
+            x, key, value = layer(x, rope, bias)
             keys.append(key)
             values.append(value)
         key, value = self._last(x, rope)
-        following = self._rope[count : count + config.horizon]
-        return ProgramPrefix(keys=[*keys, key], values=[*values, value], rope=following)
+        return [*keys, key], [*values, value]
 
     @torch.inference_mode()
     def denoise(
@@ -165,18 +173,21 @@ class Program:
 
         See `Pi05.denoise` for the clamped prefix and the errors.
         """
-        check_denoise(self.config, noise, self._expert.steps, action_prefix)
+        check_denoise(self.config, noise, self.expert.steps, action_prefix)
         if not 0 <= slot < SLOTS:
             raise ValueError(f"slot is {slot}; expected 0 to {SLOTS - 1}")
-        return self._expert.denoise(prefix.keys, prefix.values, prefix.rope, noise, action_prefix, slot)
+        return self.expert.denoise(prefix.keys, prefix.values, prefix.rope, noise, action_prefix, slot)
 
     @torch.inference_mode()
     def load_slot(self, slot: int, packed: Packed | None) -> None:
         """See `ExpertProgram.load_slot`."""
-        self._expert.load_slot(slot, packed)
+        self.expert.load_slot(slot, packed)
 
-    def _turns(self, count: int) -> Tensor:
-        """Rotary positions of `count` prefix tokens, or of the usual number if that is more, and of the actions."""
-        config, device = self.config, self._embedding.device
-        length = max(count, 2 * config.vision.tokens + config.max_prompt_tokens) + config.horizon
-        return turns(torch.arange(length, device=device), config.prefix.head_dim, config.rope_theta)
+    def turns(self, count: int) -> Tensor:
+        """Rotary positions 0, 1, ..., at least `count` of them: complex64 [..., head_dim / 2]."""
+        if len(self._rope) < count:
+            config = self.config
+            usual = 2 * config.vision.tokens + config.max_prompt_tokens + config.horizon
+            positions = torch.arange(max(count, usual), device=self._embedding.device)
+            self._rope = turns(positions, config.prefix.head_dim, config.rope_theta)
+        return self._rope
