@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.system_libraries import require_rendering
 from flexor.sim.camera import COSTLY, RenderError
+from flexor.sim.libero.frustum import Unseen
 from flexor.sim.libero.protocol import Resize
 from flexor.sim.libero.retina import Retina
 from flexor.sim.scenes import CAMERAS
@@ -110,7 +112,11 @@ class View:
         try:
             eye = mujoco.MjvCamera()
             eye.type, eye.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._cameras[camera]
-            mujoco.mjv_updateScene(model, retina.seen, self._option, None, eye, mujoco.mjtCatBit.mjCAT_ALL, self._scene)
+            everything = mujoco.mjtCatBit.mjCAT_ALL
+            # with shadows and reflections also what the camera does not see is seen
+            hidden = contextlib.nullcontext() if self._render.costly else Unseen(model, retina.seen, eye.fixedcamid)
+            with hidden:
+                mujoco.mjv_updateScene(model, retina.seen, self._option, None, eye, everything, self._scene)
         finally:
             model.site_rgba[:] = now
         window = mujoco.MjrRect(0, 0, size, size)
