@@ -8,7 +8,7 @@ import pytest
 from libero_here import needs_libero
 from numpy.typing import NDArray
 
-from flexor.sim.libero.protocol import LiberoSettings
+from flexor.sim.libero.protocol import LiberoSettings, Starts
 from flexor.sim.libero.robot import LiberoRobot
 from flexor.sim.libero.stage import Stage
 from flexor.sim.libero.suites import find_suite, official_starts
@@ -55,10 +55,10 @@ def test_it_brings_the_scene_up_to_date_once_a_physics_step(stage: Stage, monkey
 
 
 @pytest.mark.parametrize(("starts", "swift"), [("official", False), ("sampled", True)])
-def test_only_episodes_of_our_own_are_computed_so(starts: str, swift: bool) -> None:
+def test_only_episodes_of_our_own_are_computed_so(starts: Starts, swift: bool) -> None:
     robot = LiberoRobot("libero_spatial", LiberoSettings(starts=starts), only="0")
     try:
-        robot.reset(0, robot.spec.tasks and next(iter(robot.spec.tasks)))
+        robot.reset(0, next(iter(robot.spec.tasks)))
         assert robot.stage.swift is swift
     finally:
         robot.close()
