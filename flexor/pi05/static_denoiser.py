@@ -78,7 +78,8 @@ class StaticDenoiser:
         x = self.noise.flatten(0, 1)
         for step in range(self._steps):
             x = torch.where(held[:, None], committed, x)
-            modulation = self._table.index_select(1, torch.where(held, self._steps, step))
+            # Not torch.where of two numbers: it would copy them from the host, which no graph records.
+            modulation = self._table.index_select(1, held * (self._steps - step) + step)
             velocity = self._evaluate(weights, x, modulation, rope, bias)
             self.velocities[step] = velocity.view(self.noise.shape)
             x = x - velocity / self._steps

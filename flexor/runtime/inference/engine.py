@@ -27,6 +27,9 @@ class Engine(Protocol):
         precision: fp32, bf16, int8+bf16 (prefix and expert), ...
         flow_steps: Euler steps T of denoise.
         threads: CPU threads it uses.
+        slots: sets of expert weights it holds: slot 0 is the bundle's own for ever, each other one carries an adapter;
+            1 where it carries none.
+        captures: CUDA graphs recorded so far; 0 where nothing is recorded.
     """
 
     name: str
@@ -34,6 +37,10 @@ class Engine(Protocol):
     precision: str
     flow_steps: int
     threads: int
+    slots: int
+
+    @property
+    def captures(self) -> int: ...
 
     def resample(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """The quickest flexor.pi05.images.Resample that the engine's library has."""
@@ -43,11 +50,26 @@ class Engine(Protocol):
         """Read images [V, 3, S, S] in [-1, 1] and tokens [T] once; the prefix is for denoise alone."""
 
     def denoise(
-        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
+        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None, slot: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Turn noise [N, H, A] into normalised actions [N, H, A] and velocities [T, N, H, A], all the caller's own.
 
-        action_prefix [d, A], normalised, clamps the first d actions of every sample (training-time RTC).
+        action_prefix [d, A], normalised, clamps the first d actions of every sample (training-time RTC). slot, 0 or
+        more and below slots, says with which weights; the same prefix serves all of them.
+        """
+        ...
+
+    def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
+        """Put an adapter into slot 1 or a later one, or with None the bundle's own weights back.
+
+        Any thread may call it, beside one that computes: a call of denoise takes all its weights from before or all
+        from after. Loading takes as long as it takes; the first denoise with the slot at most 1 ms more.
+
+        Args:
+            tensors: float32, packed as `flexor.pi05.lora` has it, of any rank.
+
+        Raises:
+            EngineError: no such slot, or tensors that are no adapter of this bundle; the slot is then as it was.
         """
         ...
 

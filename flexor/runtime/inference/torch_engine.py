@@ -1,4 +1,4 @@
-"""TorchEngine: PyTorch, eager, on a CPU or the first GPU."""
+"""TorchEngine: PyTorch, eager on a CPU, by CUDA graphs on the first GPU."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from flexor.pi05.expert_weights import SLOTS
 from flexor.pi05.fp8 import calibrate
+from flexor.pi05.merged_weights import Packed, own_weights
 from flexor.pi05.model import Pi05
 from flexor.pi05.precision import dtype_of
 from flexor.pi05.prefix import Prefix
-from flexor.pi05.program import Program, ProgramPrefix
+from flexor.pi05.program import Program
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.engine import EngineError
+from flexor.runtime.inference.entropy import SAMPLES
 from flexor.runtime.inference.fp8_scales import ScalesError, read_scales
 from flexor.runtime.inference.precisions import full_name, parts
+from flexor.runtime.inference.torch_graph import CudaRecorder, GraphProgram
 from flexor.runtime.inference.torch_limits import check_limits, torch_device
 from flexor.runtime.inference.torch_resample import torch_resample
 
@@ -60,30 +64,55 @@ class TorchEngine:
         self._device = torch_device()
         self.provider = str(self._device)
         self._use_threads()
+        self._recorder: CudaRecorder | None = None
         if bundle.model_config.prefix.kv_heads == 1:  # what a Program can compute
-            self._program = Program(load_model(bundle, None).to(self._device), flow_steps, prefix, expert)
+            model, self.slots = load_model(bundle, None), SLOTS
+            own = own_weights(model)  # adapters are merged into what is stored; a GPU needs no second copy of it
+            self._program = Program(model.to(self._device), flow_steps, prefix, expert, own)
             if "fp8" in (prefix, expert):
                 self._calibrate(bundle)
+            self._runner = self._record(self._program, len(bundle.config.cameras), {prefix, expert})
         elif self.precision in PLAIN:
             self._program = _PlainProgram(load_model(bundle, PLAIN[precision]).to(self._device), flow_steps)
+            self._runner, self.slots = self._program, 1
         else:
             raise EngineError(
                 f"engine torch computes models of several key heads in one of {', '.join(PLAIN)}, not in {precision!r}"
             )
 
-    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> ProgramPrefix | Prefix:
+    @property
+    def captures(self) -> int:
+        """See Engine."""
+        return 0 if self._recorder is None else self._recorder.captures
+
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Any:
         """See Engine."""
         self._use_threads()
-        return self._program.encode(self._put(images), self._put(tokens))
+        return self._runner.encode(self._put(images), self._put(tokens))
 
     def denoise(
-        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None
+        self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None, slot: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See Engine."""
         self._use_threads()
         clamp = None if action_prefix is None else self._put(action_prefix)
-        actions, velocities = self._program.denoise(prefix, self._put(noise), clamp)
+        actions, velocities = self._runner.denoise(prefix, self._put(noise), clamp, slot)
         return actions.cpu().numpy(), velocities.cpu().numpy()
+
+    def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
+        """See Engine."""
+        self._use_threads()
+        try:
+            self._runner.load_slot(slot, tensors)
+        except ValueError as error:
+            raise EngineError(f"slot {slot} is as it was: {error}") from error
+
+    def _record(self, program: Program, views: int, precisions: set[str]) -> Program | GraphProgram:
+        """What runs the program: CUDA graphs where there is a GPU and its products can be recorded."""
+        if self._device.type == "cpu" or "bnb8" in precisions:
+            return program
+        self._recorder = CudaRecorder(self._device)
+        return GraphProgram(program, views, (1, SAMPLES), self._recorder)
 
     def _calibrate(self, bundle: Bundle) -> None:
         try:
@@ -114,8 +143,15 @@ class _PlainProgram:
         return self._model.encode(images[None], tokens[None])
 
     @torch.inference_mode()
-    def denoise(self, prefix: Prefix, noise: Tensor, action_prefix: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def denoise(
+        self, prefix: Prefix, noise: Tensor, action_prefix: Tensor | None = None, slot: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        if slot:
+            raise ValueError(f"slot is {slot}; a model of several key heads has slot 0 alone")
         return self._model.denoise(prefix, noise, self._steps, action_prefix)
+
+    def load_slot(self, slot: int, packed: Packed | None) -> None:
+        raise ValueError("models of several key heads carry no adapter; serve a model of one key head")
 
 
 def load_model(bundle: Bundle, dtype: torch.dtype | None) -> Pi05:
