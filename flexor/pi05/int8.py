@@ -9,6 +9,7 @@ from torch import Tensor
 LARGEST = 127  # of int8, both ways: the scale is symmetric
 SMALLEST = 1e-12  # largest number of a row, below which the row is as good as 0
 ZERO = 128  # what 0 is as an unsigned byte
+AT_ONCE = 1 << 17  # activations rounded at a time: what is between float and byte stays in the processor's cache
 FEWEST_ROWS = 32  # torch._int_mm refuses 16 and fewer on a GPU
 
 
@@ -39,8 +40,8 @@ class Int8:
         """See Product."""
         flat = x.reshape(-1, x.shape[-1])
         scales = flat.abs().amax(dim=1, keepdim=True).float().clamp_min(SMALLEST) / LARGEST
-        rounded = (flat * scales.reciprocal()).round_()
-        found = self._unsigned(rounded, x.dtype) if self._by_onednn else self._signed(rounded, x.dtype)
+        multiply = self._unsigned if self._by_onednn else self._signed
+        found = multiply(flat, scales.reciprocal(), x.dtype)
         found.mul_(scales.to(found.dtype))
         if self._bias is not None:
             found.add_(self._bias.to(found.dtype))
@@ -50,15 +51,18 @@ class Int8:
         """See Product."""
         return to + self(x)
 
-    def _unsigned(self, rounded: Tensor, dtype: torch.dtype) -> Tensor:
+    def _unsigned(self, flat: Tensor, by: Tensor, dtype: torch.dtype) -> Tensor:
         """oneDNN is quick where the activations are unsigned bytes."""
-        bytes_ = rounded.add_(ZERO).to(torch.uint8)
+        bytes_ = torch.empty(flat.shape, dtype=torch.uint8)
+        rows = max(1, AT_ONCE // flat.shape[1])
+        for some, scale, out in zip(flat.split(rows), by.split(rows), bytes_.split(rows), strict=True):
+            out.copy_((some * scale).round_().add_(ZERO))
         return torch.ops.onednn.qlinear_pointwise(
             bytes_, 1.0, ZERO, self._weight, self._scales, self._zeros, None, 1.0, 0, dtype, "none", [], ""
         )
 
-    def _signed(self, rounded: Tensor, dtype: torch.dtype) -> Tensor:
-        rows, bytes_ = len(rounded), rounded.to(torch.int8)
+    def _signed(self, flat: Tensor, by: Tensor, dtype: torch.dtype) -> Tensor:
+        rows, bytes_ = len(flat), (flat * by).round_().to(torch.int8)
         if rows < FEWEST_ROWS:
             bytes_ = F.pad(bytes_, (0, 0, 0, FEWEST_ROWS - rows))
         sums = torch._int_mm(bytes_, self._weight)[:rows]  # pyright: ignore[reportPrivateImportUsage]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flexor.pi05.blocked import Blocked, can_block
 from flexor.pi05.footprint import WEIGHT_BYTES
 from flexor.pi05.fp8 import Fp8
 from flexor.pi05.int8 import Int8, Int8Weights
@@ -73,8 +74,12 @@ def make_product(weight: Tensor, bias: Tensor | None, precision: str, stream: to
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     dtype = DTYPES[precision]
-    product: Product = Dense(weight, bias, dtype) if precision in DENSE else _eight_bits(precision)(weight, bias)
+    product: Product = _dense(weight, bias, dtype) if precision in DENSE else _eight_bits(precision)(weight, bias)
     return product if stream == dtype else Narrow(product, dtype)
+
+
+def _dense(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:
+    return (Blocked if can_block(weight, dtype) else Dense)(weight, bias, dtype)
 
 
 def _eight_bits(precision: str) -> Callable[[Tensor, Tensor | None], Product]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flexor.pi05.blocked import gated
 from flexor.pi05.expert_program import ExpertProgram, turn, turns
 from flexor.pi05.expert_weights import SLOTS, fuse_qkv
 from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaLayer, RmsNorm
@@ -73,8 +74,7 @@ class _PrefixLayer:
             scores += bias
         seen = (scores.softmax(dim=-1).to(x.dtype) @ values).view(x.shape[0], -1)
         x = self.o.added(seen, x)
-        normed = self.mlp_norm(x)
-        hidden = F.gelu(self.gate(normed), approximate="tanh").mul_(self.up(normed))
+        hidden = gated(self.gate, self.up, self.mlp_norm(x))
         return self.down.added(hidden, x), keys, values.float()
 
 

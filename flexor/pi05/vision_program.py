@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flexor.pi05.blocked import gelu
 from flexor.pi05.model import Pi05
 from flexor.pi05.products import DTYPES, make_product
 from flexor.pi05.siglip import SiglipLayer, split_patches
@@ -43,7 +44,7 @@ class _Layer:
         q, k, v = mixed.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = (q @ k.transpose(-1, -2)).float().softmax(dim=-1).to(x.dtype) @ v
         x = x + self.o(seen.transpose(1, 2).flatten(2))
-        return x + self.fc2(F.gelu(self.fc1(self.mlp_norm(x)), approximate="tanh"))
+        return x + self.fc2(gelu(self.fc1, self.mlp_norm(x)))
 
 
 class VisionProgram:
