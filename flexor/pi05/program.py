@@ -21,7 +21,7 @@ from flexor.pi05.expert_weights import SLOTS, fuse_qkv
 from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaLayer, RmsNorm
 from flexor.pi05.merged_weights import Packed
 from flexor.pi05.model import Pi05, check_denoise
-from flexor.pi05.products import DTYPES, PRECISIONS, make_product
+from flexor.pi05.products import DTYPES, PRECISIONS, make_product, take_layers
 from flexor.pi05.vision_program import VisionProgram
 
 
@@ -100,6 +100,8 @@ class Program:
         steps: Euler steps of `denoise`, at least 1.
         prefix, expert: precisions of the two programs' products, of `flexor.pi05.products.PRECISIONS`.
         own: weights that adapters are merged into, from `own_weights`, on any device; the model's own when None.
+        release: the model gives its layers of the prefix up one by one as they are taken over, so that they are in
+            memory once; it is of no use afterwards.
 
     Raises:
         ValueError: another number of key heads, no steps, or an unknown precision.
@@ -113,6 +115,7 @@ class Program:
         prefix: str = "fp32",
         expert: str = "fp32",
         own: Mapping[str, Tensor] | None = None,
+        release: bool = False,
     ) -> None:
         if steps < 1:
             raise ValueError(f"flow steps are {steps}; expected at least 1")
@@ -121,10 +124,13 @@ class Program:
         if unknown := {prefix, expert} - set(PRECISIONS):
             raise ValueError(f"precision is {unknown.pop()!r}; expected one of {', '.join(PRECISIONS)}")
         self.config, stream = model.config, DTYPES[prefix]
-        self._vision = VisionProgram(model, prefix)
-        *whole, last = model.prefix_layers
-        self._layers = [_PrefixLayer(layer, prefix) for layer in whole]  # type: ignore[arg-type]
-        self._last = _LastLayer(last, prefix)  # type: ignore[arg-type]
+        self._vision = VisionProgram(model, prefix, release)
+        self._layers: list[_PrefixLayer] = []
+        for layer in take_layers(model.prefix_layers, release):
+            if len(self._layers) < self.config.prefix.depth - 1:
+                self._layers.append(_PrefixLayer(layer, prefix))  # type: ignore[arg-type]
+            else:
+                self._last = _LastLayer(layer, prefix)  # type: ignore[arg-type]
         self._embedding = model.token_embedding.weight.detach().to(stream)
         self._embedding_scale = math.sqrt(self.config.prefix.width)
         self.expert = ExpertProgram(model, steps, expert, own)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flexor.pi05.blocked import gelu
 from flexor.pi05.model import Pi05
-from flexor.pi05.products import DTYPES, make_product
+from flexor.pi05.products import DTYPES, make_product, take_layers
 from flexor.pi05.siglip import SiglipLayer, split_patches
 
 
@@ -53,14 +53,15 @@ class VisionProgram:
     Args:
         model: its weights are copied.
         precision: of the products; the stem is computed in float32.
+        release: the model's layers are given up one by one as they are copied.
     """
 
-    def __init__(self, model: Pi05, precision: str) -> None:
+    def __init__(self, model: Pi05, precision: str, release: bool = False) -> None:
         vision, self._stream = model.vision, DTYPES[precision]
         self._patch_size = vision.patch_size
         self._stem = (vision.patch_embedding.weight.detach().float(), vision.patch_embedding.bias.detach().float())
         self._positions = vision.position_embedding.detach().float()
-        self._layers = [_Layer(layer, precision) for layer in vision.layers]  # type: ignore[arg-type]
+        self._layers = [_Layer(layer, precision) for layer in take_layers(vision.layers, release)]  # type: ignore[arg-type]
         self._post_norm = _Norm(vision.post_norm, self._stream)
         self._projector = make_product(model.projector.weight, model.projector.bias, precision, self._stream)
 

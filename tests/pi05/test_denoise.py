@@ -62,6 +62,18 @@ def test_the_prepared_program_equals_the_model(inputs: Draw, preset: str, count:
     assert (found[1] - expected[1]).abs().max() <= 1e-5
 
 
+def test_a_released_model_is_in_memory_once_and_gives_the_same_program(inputs: Draw) -> None:
+    kept, released = Pi05(PRESETS["pi05-micro"]), Pi05(PRESETS["pi05-micro"])
+    for model in (kept, released):
+        randomise(model, seed=4)
+        model.eval().requires_grad_(False)
+    first, second = Program(kept, steps=2), Program(released, steps=2, release=True)
+    assert not [*released.prefix_layers.parameters(), *released.vision.layers.parameters()]
+    (images, tokens), noise = inputs(kept, 1, 2, 9), torch.randn(1, 10, 7)
+    one, other = (program.encode(images[0], tokens[0]) for program in (first, second))
+    assert torch.equal(first.denoise(one, noise)[0], second.denoise(other, noise)[0])
+
+
 def test_a_prefix_serves_many_samplings_in_any_order(micro: Pi05, inputs: Draw) -> None:
     program = Program(micro, steps=4)
     images, tokens = inputs(micro, 1, 2, 6)
