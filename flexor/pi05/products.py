@@ -79,7 +79,7 @@ def make_product(weight: Tensor, bias: Tensor | None, precision: str, stream: to
 
 
 def take_layers(layers: nn.ModuleList, release: bool) -> Iterator[nn.Module]:
-    """Each layer in turn; with `release` the list gives up those that are done with and keeps nothing in their place."""
+    """Each layer in turn; with `release` the list gives up those that are done with and keeps empty ones in place."""
     for index, layer in enumerate(layers):
         yield layer
         if release:
