@@ -11,6 +11,7 @@ WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int8w": 1.0, "fp8": 1.0,
 
 WIDE = 4.0  # bytes of what is float32 throughout
 SAMPLES = 8  # chunks on one prefix, as the entropy draws them
+BESIDE = 128 << 20  # bytes that PyTorch and oneDNN take for themselves at their first products; 60 to 80 MiB measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Footprint:
 def measure_footprint(
     config: Pi05Config, prefix: str, expert: str, views: int, steps: int, stored: float, mapped: bool
 ) -> Footprint:
-    """What `flexor.pi05.program.Program` takes beside its libraries.
+    """What `flexor.pi05.program.Program` takes when the libraries are loaded.
 
     Args:
         prefix, expert: precisions of the two programs, of WEIGHT_BYTES.
@@ -49,16 +50,14 @@ def measure_footprint(
     stream = WIDE if prefix == "fp32" else 2.0
     embedding = config.vocab_size * config.prefix.width
     weights = _prefix_weights(config) * WEIGHT_BYTES[prefix] + _expert_weights(config) * WEIGHT_BYTES[expert]
-    kept = weights + embedding * stream + _tables(config, steps)
+    kept = BESIDE + weights + embedding * stream + _tables(config, steps)
     whole = 0.0 if mapped else stored
-    each = stored / config.parameter_count()
-    largest = max(config.prefix.width * config.prefix.mlp_dim, config.expert.width * config.expert.mlp_dim)
     # Whether all are finite is asked tensor by tensor, on a copy of absolute values and three of truth values.
-    loading = whole + embedding * (each + 3.0)
+    loading = BESIDE + whole + embedding * (stored / config.parameter_count() + 3.0)
     # A product of 8 bits is rounded from a float32 copy, with two more on the way.
-    return Footprint(
-        loading, whole + kept + largest * WIDE * (3.0 if narrow < 2.0 else 1.0), kept + _work(config, views)
-    )
+    largest = max(config.prefix.width * config.prefix.mlp_dim, config.expert.width * config.expert.mlp_dim)
+    building = whole + kept + largest * WIDE * (3.0 if narrow < 2.0 else 1.0)
+    return Footprint(loading, building, kept + _work(config, views))
 
 
 def _prefix_weights(config: Pi05Config) -> int:

@@ -132,8 +132,8 @@ def _address_room(root: Path, mapped: int) -> Iterator[Room]:
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
     if most != resource.RLIM_INFINITY:
         for key, value in _table(root / "proc" / "self" / "status"):
-            if key == "VmSize:":
-                yield Room(max(0, most - 1024 * value - mapped), "address space by ulimit -v")
+            if key == "VmSize:":  # safetensors maps a file, and PyTorch maps it again
+                yield Room(max(0, most - 1024 * value - 2 * mapped), "address space by ulimit -v")
 
 
 def _table(path: Path) -> Iterator[tuple[str, int]]:
