@@ -18,6 +18,13 @@ def roofline(
     horizon: Annotated[int, typer.Option(min=1, help="Actions of a chunk.")] = 10,
     flow_steps: Annotated[int, typer.Option(min=1, help="Flow steps.")] = 10,
     samples: Annotated[int, typer.Option(min=1, help="Chunks on one prefix, as the entropy draws them.")] = 1,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="eager, graph or compiled (graphs of a compiled expert); by default graph where there is a GPU."
+        ),
+    ] = None,
+    adapter: Annotated[bool, typer.Option("--adapter", help="Carry a random adapter of rank 8.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     n: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 5,
     json: JsonFile = None,
@@ -38,19 +45,21 @@ def roofline(
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
     from flexor.runtime.inference.precisions import parts
-    from flexor.runtime.timing.torch_roofline import Question, measure_roofline
+    from flexor.runtime.timing.torch_roofline import measure_roofline
+    from flexor.runtime.timing.torch_runner import Question
 
     torch.set_num_threads(threads)
     load = os.getloadavg()[0]
     prefix, expert = parts(precision)
-    question = Question(preset, prefix, expert, views, tokens, horizon, flow_steps, samples)
+    mode = mode or ("graph" if torch.cuda.is_available() else "eager")
+    question = Question(preset, prefix, expert, views, tokens, horizon, flow_steps, samples, mode, adapter)
     with Progress() as progress:
         result = measure_roofline(question, n, lambda what, done, of: progress.update(what, done, of))
     rows = [
         (name, phase["flops"] / 1e9, phase["bytes"] / 1e6, phase["floor_ms"])
         for name, phase in result["phases"].items()
     ]
-    title = f"{preset}, {precision} on {result['provider']}, threads {threads}, load average before {load:.2f}"
+    title = f"{preset}, {precision} on {result['provider']}, {mode}, threads {threads}, load average before {load:.2f}"
     table(title, ("phase", "GFLOP", "MB", "floor, ms"), [*rows, ("all", "", "", result["floor_ms"])])
     rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in result["gflops"].items())
     console.print(f"this machine: copies {result['copy_gb_s']:.1f} GB/s, multiplies {rates}")
@@ -58,5 +67,12 @@ def roofline(
         f"a call: p50 {result['p50_ms']:.2f} ms, p99 {result['p99_ms']:.2f} ms, {result['ratio']:.2f} times the floor"
     )
     setting = {"preset": preset, "precision": precision, "views": views, "tokens": tokens, "horizon": horizon}
-    setting |= {"flow_steps": flow_steps, "samples": samples, "threads": threads, "load_average": load}
+    setting |= {
+        "flow_steps": flow_steps,
+        "samples": samples,
+        "mode": mode,
+        "adapter": adapter,
+        "threads": threads,
+        "load_average": load,
+    }
     write_json(json, {**setting, **result})

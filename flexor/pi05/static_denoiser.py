@@ -54,6 +54,7 @@ class StaticDenoiser:
         self._apart = torch.zeros(tokens * expert.heads, start + tokens, dtype=stream, device=device)
         other = chunk.repeat_interleave(expert.heads)[:, None] != chunk
         self._apart[:, start:].masked_fill_(other, -torch.inf)
+        self._turn = _turn_by_parts if compiled else _turn
         self._evaluate = torch.compile(self._velocity, dynamic=False) if compiled else self._velocity
 
     def put(self, noise: Tensor, action_prefix: Tensor | None) -> None:
@@ -73,6 +74,7 @@ class StaticDenoiser:
         bias = self._apart.masked_fill((columns >= encoder.count) & (columns < start), -torch.inf)
         order = torch.arange(horizon, device=bias.device)
         rope = self._rope.index_select(0, encoder.count + order).repeat(samples, 1)[:, None]
+        rope = torch.view_as_real(rope)
         held = (order < self.clamped).repeat(samples)
         committed = self.committed.repeat(samples, 1)
         x = self.noise.flatten(0, 1)
@@ -96,8 +98,7 @@ class StaticDenoiser:
             keys, values = self._keys[index], self._values[index]
             normed, gate = self._norm(x, modulation, 2 * index)
             mixed = layer.qkv(normed)
-            turned = mixed[:, :-head_dim].float().unflatten(1, (heads + 1, -1, 2))
-            turned = torch.view_as_real(torch.view_as_complex(turned) * rope).flatten(2)
+            turned = self._turn(mixed[:, :-head_dim].float().unflatten(1, (heads + 1, -1, 2)), rope).flatten(2)
             keys[start:] = turned[:, heads]
             values[start:] = mixed[:, -head_dim:]
             rows = turned[:, :heads].to(stream).reshape(-1, head_dim)
@@ -114,3 +115,15 @@ class StaticDenoiser:
         scale, shift, gate = modulation[3 * norm : 3 * norm + 3].unbind(0)
         normed = torch.addcmul(shift, F.rms_norm(x, x.shape[-1:], None, EPSILON), scale)
         return normed.to(self._keys.dtype), gate
+
+
+def _turn(pairs: Tensor, rope: Tensor) -> Tensor:
+    """Rotate channels [n, heads, head_dim / 2, 2] by cosines and sines [n, 1, head_dim / 2, 2]: one kernel."""
+    return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rope))
+
+
+def _turn_by_parts(pairs: Tensor, rope: Tensor) -> Tensor:
+    """The same for a compiler, which knows no complex numbers and joins these."""
+    first, second = pairs.unbind(-1)
+    cos, sin = rope.unbind(-1)
+    return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)

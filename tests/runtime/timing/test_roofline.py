@@ -14,7 +14,8 @@ from flexor.pi05.cost import call_cost
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.timing import torch_roofline as roofline
 from flexor.runtime.timing.torch_machine import MachineSpeed, measure_machine
-from flexor.runtime.timing.torch_roofline import Question, measure_roofline
+from flexor.runtime.timing.torch_roofline import measure_roofline
+from flexor.runtime.timing.torch_runner import Question
 
 QUESTION = Question("pi05-micro", "int8", "fp32", views=2, tokens=12, horizon=10, steps=3, samples=2)
 
@@ -48,6 +49,7 @@ def test_every_precision_has_a_rate() -> None:
     [
         ({"preset": "pi06"}, "preset 'pi06' is unknown; there are pi05"),
         ({"tokens": 99}, "tokens is 99; .* takes 1 to 40"),
+        ({"mode": "fast"}, "mode is 'fast'; expected one of eager, graph, compiled"),
     ],
 )
 def test_a_question_that_no_model_answers_is_refused(changed: dict[str, object], said: str) -> None:
@@ -58,10 +60,10 @@ def test_a_question_that_no_model_answers_is_refused(changed: dict[str, object],
 
 def test_the_command_writes_what_it_timed(tmp_path: Path) -> None:
     file = tmp_path / "roofline.json"
-    arguments = ["bench", "roofline", "pi05-micro", "--precision", "int8", "--n", "3", "--json", str(file)]
+    arguments = ["bench", "roofline", "pi05-micro", "--precision", "int8", "--adapter", "--n", "3", "--json", str(file)]
     run = CliRunner().invoke(app, arguments)
     assert run.exit_code == 0, run.output
     found = json.loads(file.read_text())
     assert {"floor_ms", "p50_ms", "ratio", "env", "gflops", "copy_gb_s"} <= set(found)
-    assert (found["precision"], found["n"], found["flow_steps"]) == ("int8", 3, 10)
+    assert (found["precision"], found["n"], found["flow_steps"], found["adapter"]) == ("int8", 3, 10, True)
     assert set(found["gflops"]) == {"int8", "bf16"}

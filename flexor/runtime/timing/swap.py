@@ -1,0 +1,139 @@
+"""What adapters cost an engine: to carry one, and to swap it while chunks are computed. Knows no server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexor.pi05.config import Pi05Config
+from flexor.pi05.lora import random_adapter
+
+RANK, SIZE = 8, 0.1  # of the adapters
+SLOT = 1
+WARM_UP = 3
+Told = Callable[[str, int, int], None]
+Adapter = Mapping[str, NDArray[np.float32]]
+
+
+class Carrier(Protocol):
+    """An engine with one question to it."""
+
+    @property
+    def captures(self) -> int:
+        """See Engine."""
+        ...
+
+    def load_slot(self, slot: int, tensors: Adapter | None) -> None:
+        """See Engine."""
+        ...
+
+    def chunk(self, slot: int) -> NDArray[np.float32]:
+        """encode and denoise: the same numbers each time while a slot keeps its weights."""
+        ...
+
+
+def measure_swap(
+    carrier: Carrier, cold: Callable[[], Carrier], config: Pi05Config, n: int, told: Told
+) -> dict[str, Any]:
+    """Swap a random adapter for another n times, alone and beside a thread that loads, and compare.
+
+    Args:
+        carrier: what is measured.
+        cold: opens another one of the same weights, which has never held an adapter.
+        config: of its model.
+        told: hears of each piece of work: what, done, of how many.
+
+    Returns:
+        engine_ms, engine_p95_ms: how much longer the first chunk after a swap takes than the one after it, median and
+        95th percentile; load_ms: of loading a slot, median; carry_ratio: a chunk with an adapter to one without, in
+        turns, medians; base_p50_ms, carry_p50_ms; lost: chunks, while a thread loads, that are of no adapter whole;
+        chunks: of these, all; recaptures: CUDA graphs recorded since the first chunk; max_diff_cold: largest difference
+        to an engine that loaded the adapter first of all; n.
+    """
+    adapters = [random_adapter(config, RANK, SIZE, seed) for seed in (0, 1)]
+    for _ in range(WARM_UP):
+        carrier.chunk(0)
+        carrier.chunk(SLOT)
+    captures = carrier.captures
+    known = []
+    for adapter in adapters:
+        carrier.load_slot(SLOT, adapter)
+        known.append(carrier.chunk(SLOT))
+    first_ms, load_ms = _swap(carrier, adapters, n, told)
+    base_ms, carry_ms = _carry(carrier, n, told)
+    chunks, lost = _swap_beside(carrier, adapters, known, n, told)
+    told("comparing with a cold load", 0, len(adapters))
+    difference = 0.0
+    for adapter, expected in zip(adapters, known, strict=True):
+        fresh = cold()
+        fresh.load_slot(SLOT, adapter)
+        carrier.load_slot(SLOT, adapter)
+        found = fresh.chunk(SLOT)
+        difference = max(difference, *(float(np.abs(found - one).max()) for one in (expected, carrier.chunk(SLOT))))
+    base, carry = float(np.median(base_ms)), float(np.median(carry_ms))
+    return {
+        "engine_ms": float(np.median(first_ms)),
+        "engine_p95_ms": float(np.percentile(first_ms, 95)),
+        "load_ms": float(np.median(load_ms)),
+        "carry_ratio": carry / base,
+        "base_p50_ms": base,
+        "carry_p50_ms": carry,
+        "lost": lost,
+        "chunks": chunks,
+        "recaptures": carrier.captures - captures,
+        "max_diff_cold": difference,
+        "n": n,
+    }
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - began)
+
+
+def _swap(carrier: Carrier, adapters: Sequence[Adapter], n: int, told: Told) -> tuple[list[float], list[float]]:
+    """Per swap: the first chunk's time less the second's, and the time to load, ms."""
+    first_ms, load_ms = [], []
+    for turn in range(n):
+        load_ms.append(_timed(lambda turn=turn: carrier.load_slot(SLOT, adapters[turn % 2])))
+        first, second = (_timed(lambda: carrier.chunk(SLOT)) for _ in range(2))
+        first_ms.append(first - second)
+        told("swapping", turn + 1, n)
+    return first_ms, load_ms
+
+
+def _carry(carrier: Carrier, n: int, told: Told) -> tuple[list[float], list[float]]:
+    """Chunks without and with an adapter, in turns of changing order, ms."""
+    times: dict[int, list[float]] = {0: [], SLOT: []}
+    for turn in range(n):
+        for slot in (0, SLOT) if turn % 2 else (SLOT, 0):
+            times[slot].append(_timed(lambda slot=slot: carrier.chunk(slot)))
+        told("carrying", turn + 1, n)
+    return times[0], times[SLOT]
+
+
+def _swap_beside(
+    carrier: Carrier, adapters: Sequence[Adapter], known: list[NDArray[np.float32]], n: int, told: Told
+) -> tuple[int, int]:
+    """Chunks while another thread swaps n times, and how many of them are neither one adapter's nor the other's."""
+    carrier.load_slot(SLOT, adapters[0])
+
+    def load() -> None:
+        for turn in range(n):
+            carrier.load_slot(SLOT, adapters[turn % 2])
+            told("swapping beside chunks", turn + 1, n)
+
+    thread = threading.Thread(target=load, name="swaps")
+    thread.start()
+    chunks = lost = 0
+    while thread.is_alive():
+        found = carrier.chunk(SLOT)
+        chunks += 1
+        lost += not any(np.array_equal(found, one) for one in known)
+    return chunks, lost
