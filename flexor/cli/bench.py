@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_precisions import precisions
 from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
 from flexor.cli.bench_swap import swap
@@ -91,6 +92,7 @@ def latency(
 
 
 app.command()(wire)
+app.command()(precisions)
 app.command()(roofline)
 app.command()(swap)
 app.command()(sim)
