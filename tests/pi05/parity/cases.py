@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, replace
 
@@ -104,6 +105,12 @@ class Case:
 def encode_bytes(text: str, vocab_size: int) -> list[int]:
     """Tokens of a text where no tokenizer is at hand: one a byte, spread over the vocabulary, 2 before them all."""
     return [2, *((byte * 997 + 13) % vocab_size for byte in text.encode())]
+
+
+def encode_words(text: str, vocab_size: int) -> list[int]:
+    """As encode_bytes, but cut about as Gemma's tokenizer cuts: a word with the blank before it, a digit, a sign."""
+    pieces = re.findall(r" ?[^\W\d_]+|\s|\d|[^\w\s]|_", text)
+    return [2, *(zlib.crc32(piece.encode()) % vocab_size for piece in pieces)]
 
 
 def find_cases(config: str) -> list[Case]:

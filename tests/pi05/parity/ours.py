@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from pi05.parity.cases import FLOW_STEPS, SENTENCE, Case, encode_bytes
 from pi05.parity.records import Record
@@ -26,13 +28,13 @@ def build(config_of: Case) -> Pi05:
     return model.eval().requires_grad_(False)
 
 
-def prepare(case: Case) -> tuple[Tensor, Tensor]:
-    """Images float32 [V, 3, S, S] of the cameras that are there, tokens int64 [T]."""
+def prepare(case: Case, encode: Callable[[str, int], list[int]] = encode_bytes) -> tuple[Tensor, Tensor]:
+    """Images float32 [V, 3, S, S] of the cameras that are there, tokens int64 [T]; `encode` makes them of a prompt."""
     size = case.dimensions.vision.image_size
     frames = [frame for frame, used in zip(case.frames(), case.slots, strict=True) if used]
     state = case.state()
     prompt = build_prompt(SENTENCE, None if state is None else discretise(state))
-    tokens = torch.tensor(encode_bytes(prompt, case.dimensions.vocab_size))
+    tokens = torch.tensor(encode(prompt, case.dimensions.vocab_size))
     return torch.from_numpy(to_model([resize_with_pad(frame, size) for frame in frames])), tokens
 
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,23 +96,46 @@ class Openpi:
         assert not missing, f"not drawn: {sorted(missing)}"
         return model
 
-    def record(self, case: Case, model: Any) -> dict[str, Any]:
-        """Run a case through openpi's preprocessing and model; see `ours.Record`."""
+    def ask(
+        self, case: Case, encode: Callable[[str, int], list[int]] = encode_bytes, whole: bool = True
+    ) -> tuple[Any, Any]:
+        """A case through openpi's preprocessing: its Observation, and which tokens of the prompt are real, bool [200].
+
+        Args:
+            encode: makes tokens of a prompt.
+            whole: with the empty camera slots and the padding of the prompt, as openpi has it; else without both.
+        """
         from openpi_client.image_tools import resize_with_pad  # type: ignore
 
         size, state = case.dimensions.vision.image_size, case.state()
-        tokens, token_mask = self.tokenize(SENTENCE, state, case.dimensions.vocab_size)
-        frames = [frame * used for frame, used in zip(case.frames(), case.slots, strict=True)]
+        tokens, real = self.tokenize(SENTENCE, state, case.dimensions.vocab_size, encode)
+        frames = dict(zip(SLOTS, zip(case.frames(), case.slots, strict=True), strict=True))
+        if not whole:
+            tokens, real = tokens[real], real[real]
+            frames = {slot: pair for slot, pair in frames.items() if pair[1]}
+        self.use_cameras(tuple(frames))
         data = {
             "image": {
-                k: torch.from_numpy(resize_with_pad(f, size, size))[None] for k, f in zip(SLOTS, frames, strict=True)
+                slot: torch.from_numpy(resize_with_pad(frame * used, size, size))[None]
+                for slot, (frame, used) in frames.items()
             },
-            "image_mask": {slot: torch.tensor([used]) for slot, used in zip(SLOTS, case.slots, strict=True)},
+            "image_mask": {slot: torch.tensor([used]) for slot, (_, used) in frames.items()},
             "state": torch.zeros(1, case.dimensions.action_dim),
             "tokenized_prompt": torch.from_numpy(tokens)[None],
-            "tokenized_prompt_mask": torch.from_numpy(token_mask)[None],
+            "tokenized_prompt_mask": torch.from_numpy(real)[None],
         }
-        observation = self.observation(data)
+        return self.observation(data), real
+
+    def use_cameras(self, slots: tuple[str, ...]) -> None:
+        """Have the next calls of any model expect these camera slots."""
+        from openpi.models_pytorch import preprocessing_pytorch  # type: ignore
+
+        preprocessing_pytorch.preprocess_observation_pytorch.__kwdefaults__["image_keys"] = slots
+
+    def record(self, case: Case, model: Any) -> dict[str, Any]:
+        """Run a case through openpi's preprocessing and model; see `ours.Record`."""
+        observation, token_mask = self.ask(case)
+        tokens = observation.tokenized_prompt[0].numpy()
         caches, velocities = [], []
         prefix_forward, denoise_step = model.paligemma_with_expert.forward, model.denoise_step
 
@@ -143,12 +166,14 @@ class Openpi:
             "actions": actions[0].numpy(),
         }
 
-    def tokenize(self, sentence: str, state: Any, vocab_size: int) -> tuple[Any, Any]:
-        """Tokens and mask, padded, by its own PaligemmaTokenizer over `encode_bytes`."""
+    def tokenize(
+        self, sentence: str, state: Any, vocab_size: int, encode_text: Callable[[str, int], list[int]]
+    ) -> tuple[Any, Any]:
+        """Tokens and mask, padded, by its own PaligemmaTokenizer over `encode_text`."""
         tokenizer = self.lift("models/tokenizer.py", "PaligemmaTokenizer")
         made = tokenizer.__new__(tokenizer)
         made._max_len = PADDED_PROMPT
-        encode = lambda text, add_bos=False: encode_bytes(text, vocab_size)[0 if add_bos else 1 :]  # noqa: E731
+        encode = lambda text, add_bos=False: encode_text(text, vocab_size)[0 if add_bos else 1 :]  # noqa: E731
         made._tokenizer = types.SimpleNamespace(encode=encode)
         return made.tokenize(sentence, state)
 
