@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo libero nano nano-libero test test-quick nightly reliability format format-check type layers build bench check-python check-system
+.PHONY: help demo libero nano nano-libero test test-quick nightly reliability format format-check type layers build bench bench-gpu check-python check-system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -76,6 +76,12 @@ nano-libero: check-system $(LIBERO_STAMP) ## make the LIBERO policy again: recor
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine
 	$(BIN)/flexor bench latency pi05-nano
+
+bench-gpu: $(DEV_STAMP) ## on a GPU: the tests that need one, and its figures (docs/gpu.md)
+	$(BIN)/pytest -m gpu -rs
+	$(BIN)/flexor bench gpu docs/results/gpu/roofline.jsonl
+	$(BIN)/flexor bench latency pi05-nano --precision bf16 --json docs/results/gpu/latency.json
+	$(BIN)/flexor bench swap pi05-nano --precision bf16 --json docs/results/gpu/swap.json
 
 $(RUN_STAMP): pyproject.toml constraints.txt | check-python
 	"$(PYTHON)" -m venv .venv

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_gpu import gpu
 from flexor.cli.bench_precisions import precisions
 from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
@@ -95,6 +96,7 @@ app.command()(wire)
 app.command()(precisions)
 app.command()(roofline)
 app.command()(swap)
+app.command()(gpu)
 app.command()(sim)
 
 
