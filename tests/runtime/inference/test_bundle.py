@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 
 from flexor.pi05.config import PRESETS
 from flexor.pi05.normalize import NormStats
+from flexor.pi05.prompt import build_word_tokenizer
 from flexor.runtime.inference.bundle import Bundle, find_bundle, shipped_bundles
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.bundle_writer import write_bundle
@@ -189,6 +191,13 @@ def test_statistics_with_an_unknown_key_are_refused(bundle: Bundle) -> None:
     replace_file(bundle, "norm_stats.json", json.dumps(stats).encode())
     with pytest.raises(BundleError, match="unknown keys \\['reward'\\]"):
         Bundle.open(bundle.path).normalizers()
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_embeds_is_refused(bundle: Bundle) -> None:
+    words = [first + second for first in string.ascii_lowercase for second in string.ascii_lowercase]
+    replace_file(bundle, "tokenizer.json", build_word_tokenizer(words, 999).to_str().encode())
+    with pytest.raises(BundleError, match=r"knows 9\d\d tokens and the model embeds 512; .* it was trained with"):
+        Bundle.open(bundle.path).tokenizer()
 
 
 def test_a_tokenizer_that_is_none_is_refused(bundle: Bundle) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -195,3 +197,28 @@ def test_weights_that_are_no_safetensors_file_are_refused(make_bundle: BundleMak
 def test_an_engine_that_cannot_be_is_refused(micro_bundle: Bundle, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineError, match=message):
         open_engine(micro_bundle, **settings)
+
+
+def test_bitsandbytes_is_imported_for_its_own_precision_alone_and_missed_by_name(micro_bundle: Bundle) -> None:
+    code = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "bitsandbytes":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
+sys.meta_path.insert(0, Blocked())
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.engine import EngineError, open_engine
+bundle = Bundle.open(sys.argv[1])
+print(open_engine(bundle, precision="int8").precision)
+try:
+    open_engine(bundle, precision="bf16+bnb8")
+except EngineError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(micro_bundle.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded, missed = done.stdout.splitlines()
+    assert loaded == "int8+bf16"
+    assert missed == "engine 'torch' needs bitsandbytes, which is not installed; pip install 'flexor[torch]'"

@@ -103,3 +103,13 @@ def test_what_cannot_be_served_is_told_in_one_line(arguments: list[str], words: 
     told = server.stderr.read()
     assert words in told
     assert "Traceback" not in told
+
+
+def test_8bit_serves_by_bitsandbytes_and_no_other_precision_beside_it(
+    serve: Serve, micro_bundle: Bundle, address: str
+) -> None:
+    server = serve(micro_bundle.path, "--8bit", "--bind", address)
+    assert ready_line(server).startswith(f"ready {address} {micro_bundle.id} torch cpu bnb8 threads=1")
+    refused = serve(micro_bundle.path, "--8bit", "--precision", "bf16", "--bind", address)
+    _, error = refused.communicate(timeout=TIMEOUT_S)
+    assert refused.returncode == 2 and "--precision is bf16" in " ".join(error.replace("│", " ").split())
