@@ -91,10 +91,10 @@ def main() -> None:
     tokens = len(ours.prepare(case, encode_words)[1])
     tell(names=list(calls), built_s=round(time.perf_counter() - begun, 1), tokens=tokens)
     for line in sys.stdin:
-        at, begun = time.time(), time.perf_counter()
+        at, busy, begun = time.time(), time.process_time(), time.perf_counter()
         actions = calls[line.strip()]()
-        ms = 1000 * (time.perf_counter() - begun)
-        tell(at=round(at, 1), ms=round(ms, 2), actions=actions[0].tolist())
+        ms, cpu_ms = 1000 * (time.perf_counter() - begun), 1000 * (time.process_time() - busy)
+        tell(at=round(at, 1), ms=round(ms, 2), cpu_ms=round(cpu_ms, 2), actions=actions[0].tolist())
 
 
 if __name__ == "__main__":

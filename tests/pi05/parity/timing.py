@@ -26,7 +26,7 @@ from pi05.parity.records import cosine, largest
 from flexor.cli.report import write_json
 
 Calls = list[dict[str, Any]]
-"""Of one name: at (Unix time), ms, actions [H][A], peak_gib of each timed call."""
+"""Of one name, each timed call: at (Unix time), ms, cpu_ms (of all threads), actions [H][A], peak_gib so far."""
 
 SITTINGS = {"fp32": [["reference"], ["ours"]] * 2, "bf16": [["reference", "ours"]]}
 """Who is in memory together, one sitting after another."""
@@ -52,7 +52,7 @@ class Side:
         return self._read()
 
     def call(self, name: str) -> dict[str, Any]:
-        """One call: at, ms, actions, peak_gib."""
+        """One call, see Calls."""
         assert self._process.stdin is not None
         self._process.stdin.write(name + "\n")
         self._process.stdin.flush()
@@ -83,7 +83,9 @@ def sit(together: list[str], asked: argparse.Namespace) -> dict[str, Any]:
         for side in sides:
             for name in built[side.name]["names"]:
                 answer = side.call(name)
-                say(f"{side.name} {name} {'warm-up' if turn < 0 else turn + 1}: {answer['ms']:.0f} ms")
+                say(
+                    f"{side.name} {name} {'warm-up' if turn < 0 else turn + 1}: {answer['ms']:.0f} ms, processors {answer['cpu_ms']:.0f} ms"
+                )
                 if turn >= 0:
                     calls.setdefault(name, []).append(answer)
     for side in sides:
@@ -108,6 +110,7 @@ def summarise(sittings: list[dict[str, Any]], exact: np.ndarray | None) -> dict[
         row: dict[str, Any] = {
             "p50_ms": p50[name],
             "all_ms": [call["ms"] for call in calls[name]],
+            "all_cpu_ms": [call["cpu_ms"] for call in calls[name]],
             "faster_than_published": p50["published"] / p50[name],
             "faster_than_trimmed": p50["trimmed"] / p50[name],
             "largest_to_published": largest(found, actions["published"]),
