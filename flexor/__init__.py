@@ -16,8 +16,8 @@ __all__ = ["__version__", "load"]
 def load(
     bundle: str | Path,
     *,
-    engine: str = "torch",
-    precision: str = "fp32",
+    engine: str | None = None,
+    precision: str | None = None,
     threads: int = 1,
     flow_steps: int | None = None,
     seed: int = 0,
@@ -31,7 +31,7 @@ def load(
 
     Args:
         bundle: folder of a bundle, or the name of one that ships with flexor.
-        engine, precision, threads, flow_steps: as `flexor serve` takes them; flow_steps None means the bundle's own.
+        engine, precision, threads, flow_steps: as `flexor serve` takes them; None means as the bundle has it.
         force: also in a precision that failed its gate.
         seed: of the noise that chunks begin with; the same seed and observations give the same actions.
 

@@ -37,8 +37,8 @@ def bench() -> None:
 @app.command()
 def latency(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
-    engine: Annotated[str, typer.Option(help="What runs the bundle: torch.")] = "torch",
-    precision: Annotated[str, typer.Option(help=CHOICES)] = "fp32",
+    engine: Annotated[str | None, typer.Option(help="torch, or onnx for exported graphs; the one that fits.")] = None,
+    precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
     flow_steps: Annotated[int | None, typer.Option(min=1, help="Flow steps; by default the bundle's own.")] = None,
     n: Annotated[int, typer.Option(min=1, help="Timed calls, for each condition.")] = 200,
@@ -83,8 +83,8 @@ def latency(
     result = {**setting, **idle["engine"], "idle": idle, "busy": beside}
     result["entropy_reply_ratio"] = idle["entropy_reply_ratio"]
     title = (
-        f"{result['bundle']}: {result['engine']} {precision} on {result['provider']}, threads {threads}, flow steps"
-        f" {result['flow_steps']}, load average {load:.2f}"
+        f"{result['bundle']}: {result['engine']} {result['precision']} on {result['provider']}, threads {threads},"
+        f" flow steps {result['flow_steps']}, load average {load:.2f}"
     )
     table(title, ("", "p50 ms", "p95 ms", "p99 ms", "n"), _rows({0: idle, **conditions}))
     for count, found in {0: idle, **conditions}.items():

@@ -41,7 +41,7 @@ def eval_(
     render: Annotated[
         str | None, typer.Option(help="LIBERO: official or fast frames; by default as the bundle was trained.")
     ] = None,
-    precision: Annotated[str, typer.Option(help=f"Of the engine: {CHOICES}")] = "fp32",
+    precision: Annotated[str | None, typer.Option(help=f"Of the engine, fp32 if not given: {CHOICES}")] = None,
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
@@ -120,7 +120,7 @@ def eval_(
         raise typer.BadParameter(
             "is of the tasks as they are: drop --matrix, --counterfactual, --skip and --shift", param_hint="--gate"
         )
-    if gate and full_name(precision) == "fp32":
+    if gate and full_name(precision or "fp32") == "fp32":
         raise typer.BadParameter("compares with fp32; name another with --precision", param_hint="--gate")
     if episodes is not None and trials is not None:
         raise typer.BadParameter("is the number in all, --trials that of each task: give one", param_hint="--episodes")
@@ -174,7 +174,7 @@ def eval_(
         return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)
     planned = total - skip if trials is None else trials * len(chosen or TASKS)
     if gate:
-        if not play_gate(bundles[0], play, full_name(precision), planned, json):
+        if not play_gate(bundles[0], play, full_name(precision or "fp32"), planned, json):
             raise typer.Exit(3)
         return
     played: list[bool] = []

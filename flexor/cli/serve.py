@@ -27,12 +27,13 @@ def serve(
     bind: Annotated[
         str | None, typer.Option(help="Data address, ipc://PATH or tcp://127.0.0.1:PORT; the default one if not given.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="What runs the bundle: torch.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch, or onnx for exported graphs; the one that fits.")] = None,
     precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
     eight_bit: Annotated[
         bool, typer.Option("--8bit", help="Least memory, by bitsandbytes and slow: --precision bnb8.")
     ] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Where exported graphs run: cpu or cuda.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also in a precision that failed its gate, or into too little memory.")
     ] = False,
@@ -60,6 +61,7 @@ def serve(
         raise typer.BadParameter(f"is --precision bnb8, and --precision is {precision}", param_hint="--8bit")
     precision = "bnb8" if eight_bit else precision
     given = {"bind": bind, "engine.name": engine, "engine.precision": precision, "engine.threads": threads}
+    given["engine.provider"] = provider
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
     settings = load_settings(ServerSettings, config, [*(overrides or []), *options])
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
@@ -80,7 +82,7 @@ def serve(
     try:
         with progress_console.status(f"loading {bundle}", spinner="line"):
             opened = Bundle.open(bundle)
-            loaded = open_engine(opened, run.name, run.precision, run.threads, run.flow_steps, force)
+            loaded = open_engine(opened, run.name, run.precision, run.threads, run.flow_steps, force, run.provider)
             policy = Policy(opened, loaded)
         server = PolicyServer(policy, settings=settings)
         with server:

@@ -33,14 +33,14 @@ EPISODE_TIMEOUT_S = 900.0
 MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 
-def open_policy(bundle: str, precision: str = "fp32") -> ServedPolicy:
-    """The bundle in a torch engine with one thread; functools.partial gives it a precision, gates are not asked."""
+def open_policy(bundle: str, precision: str | None = None) -> ServedPolicy:
+    """The bundle in the engine that fits it, one thread; functools.partial gives a precision, gates are not asked."""
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
 
     opened = Bundle.open(bundle)
-    return Policy(opened, open_engine(opened, engine="torch", precision=precision, threads=1, force=True))
+    return Policy(opened, open_engine(opened, precision=precision, threads=1, force=True))
 
 
 def open_simulation(sim: str, shift: Shift = NONE, libero: LiberoSettings | None = None) -> Robot:
@@ -71,7 +71,7 @@ def evaluate(
     watch: Callable[[Row], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
     make_policy: Callable[[str], ServedPolicy] = open_policy,
-    precision: str = "fp32",
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Play `episodes` episodes: episode i plays tasks[i % len(tasks)] with the seed `seed` + i.
 

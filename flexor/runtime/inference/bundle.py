@@ -19,7 +19,7 @@ BUNDLE_JSON = "bundle.json"
 WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
 NORM_STATS = "norm_stats.json"
-REQUIRED_FILES = (WEIGHTS, TOKENIZER, NORM_STATS)
+REQUIRED_FILES = (TOKENIZER, NORM_STATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Bundle:
             config = BundleConfig.from_dict(data)
         except BundleError as error:
             raise BundleError(f"{path / BUNDLE_JSON}: {error}") from error
-        for name in REQUIRED_FILES:
+        for name in (*(config.graphs.files if config.graphs else (WEIGHTS,)), *REQUIRED_FILES):
             if name not in hashes:
-                raise BundleError(f"{path / BUNDLE_JSON}: 'files' does not list {name}; every bundle has it")
+                raise BundleError(f"{path / BUNDLE_JSON}: 'files' does not list {name}; every such bundle has it")
         for name, expected in hashes.items():
             _verify(path, name, expected)
         return cls(path, hashlib.sha256(raw).hexdigest(), config)
@@ -87,7 +87,7 @@ class Bundle:
 
     @property
     def weights_path(self) -> Path:
-        """The safetensors file, any float dtype; the engine casts."""
+        """The safetensors file, any float dtype; the engine casts. A bundle of exported graphs has none."""
         return self.path / WEIGHTS
 
     def tokenizer(self) -> Tokenizer:

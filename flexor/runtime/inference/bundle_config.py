@@ -12,6 +12,7 @@ from flexor.pi05.config import Pi05Config
 from flexor.pi05.normalize import OPENPI_EPSILON, PAIRS, Mode
 from flexor.pi05.prompt import FORMATS, STATE_BINS
 from flexor.runtime.inference.action_space import ActionSpace
+from flexor.runtime.inference.graphs import Graphs
 
 SCHEMA_VERSION = 1
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -42,6 +43,7 @@ class BundleConfig:
         norm_epsilon: what the normalisation adds to every span.
         prompt_format: key of prompt.FORMATS.
         prompt_padding: bins that follow the state's own in the prompt, where its padding was written out too.
+        graphs: the exported graphs that the bundle holds in the place of weights; None for weights.
     """
 
     name: str
@@ -60,6 +62,7 @@ class BundleConfig:
     norm_epsilon: float = OPENPI_EPSILON
     prompt_format: str = "openpi"
     prompt_padding: tuple[int, ...] = ()
+    graphs: Graphs | None = None
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
@@ -127,6 +130,7 @@ class BundleConfig:
                 "actions": self.normalization_of_actions,
                 "epsilon": self.norm_epsilon,
             }
+        exported = {} if self.graphs is None else {"graphs": self.graphs.to_dict()}
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -142,6 +146,7 @@ class BundleConfig:
             "hz": self.hz,
             "action_space": self.action_space.to_dict(),
             "origin": dict(self.origin),
+            **exported,
         }
 
     @classmethod
@@ -156,7 +161,7 @@ class BundleConfig:
             raise BundleError(
                 f"schema_version is {version!r}; this flexor reads {SCHEMA_VERSION}; use the flexor that wrote it"
             )
-        check_keys("bundle.json", data, KEYS)
+        check_keys("bundle.json", data, KEYS, ("graphs",))
         check_keys("prompt", data["prompt"], ("state",), ("format", "padding"))
         normalization = data["normalization"]
         if not isinstance(normalization, dict):
@@ -184,6 +189,7 @@ class BundleConfig:
                 norm_epsilon=float(normalization["epsilon"]),
                 prompt_format=data["prompt"].get("format", "openpi"),
                 prompt_padding=tuple(data["prompt"].get("padding", ())),
+                graphs=Graphs.from_dict(data["graphs"]) if "graphs" in data else None,
             )
         except (TypeError, ValueError) as error:
             raise BundleError(f"a value has the wrong form: {error}") from error

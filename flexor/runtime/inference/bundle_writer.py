@@ -23,9 +23,10 @@ def write_bundle(
     path: str | Path,
     *,
     config: BundleConfig,
-    weights: Weights,
+    weights: Weights | None = None,
     tokenizer_json: str,
     norm_stats: Mapping[str, NormStats],
+    graphs: Callable[[Path], None] | None = None,
     replace: bool = False,
 ) -> Bundle:
     """Write a bundle into a temporary folder beside `path`, sync it to disk, verify it, and rename it into place.
@@ -34,9 +35,10 @@ def write_bundle(
         path: folder to become the bundle; its parent is made when missing.
         config: everything that bundle.json says but the file hashes.
         weights: tensors by name, or a function that writes the safetensors file it is given (for dtypes that numpy
-            does not have).
+            does not have); None where the bundle holds graphs.
         tokenizer_json: content of tokenizer.json.
         norm_stats: statistics of "state" [S] and "actions" [A].
+        graphs: writes the files that config.graphs names, and perhaps more, into the folder it is given.
         replace: whether a bundle that already lies there gives way.
 
     Returns:
@@ -51,15 +53,19 @@ def write_bundle(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        if callable(weights):
+        if graphs is not None:
+            graphs(temporary)
+        elif callable(weights):
             weights(temporary / WEIGHTS)
-        else:
+        elif weights is not None:
             tensors = {name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}
             save_file(tensors, str(temporary / WEIGHTS))
         (temporary / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         stats = {key: value.to_dict() for key, value in norm_stats.items()}
         (temporary / NORM_STATS).write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
-        hashes = {name: file_sha256(temporary / name) for name in (WEIGHTS, TOKENIZER, NORM_STATS)}
+        ours = [name for name in (WEIGHTS, TOKENIZER, NORM_STATS) if (temporary / name).exists()]
+        more = sorted(file.name for file in temporary.iterdir() if file.name not in ours)
+        hashes = {name: file_sha256(temporary / name) for name in (*more, *ours)}
         (temporary / BUNDLE_JSON).write_bytes(manifest(config, hashes))
         written = Bundle.open(temporary)
         written.tokenizer()

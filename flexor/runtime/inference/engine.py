@@ -75,26 +75,31 @@ class Engine(Protocol):
 
 
 # Engine by name: the module that needs the heavy library, and the class in it.
-ENGINES: Mapping[str, tuple[str, str]] = {"torch": ("flexor.runtime.inference.torch_engine", "TorchEngine")}
+ENGINES: Mapping[str, tuple[str, str]] = {
+    "torch": ("flexor.runtime.inference.torch_engine", "TorchEngine"),
+    "onnx": ("flexor.runtime.inference.onnx_engine", "OnnxEngine"),
+}
 
 
 def open_engine(
     bundle: Bundle,
-    engine: str = "torch",
-    precision: str = "fp32",
+    engine: str | None = None,
+    precision: str | None = None,
     threads: int = 1,
     flow_steps: int | None = None,
     force: bool = False,
+    provider: str | None = None,
 ) -> Engine:
     """Load a bundle into an engine; its library is imported only now.
 
     Args:
         bundle: what to run.
-        engine: key of ENGINES.
-        precision: what the engine computes in.
+        engine: key of ENGINES; None for the one that the bundle's graphs are for, torch for weights.
+        precision: what the engine computes in; None for that of the graphs, fp32 for weights.
         threads: CPU threads, 1 or more.
         flow_steps: Euler steps; the bundle's own when None.
         force: also in a precision that failed its gate, that this machine only emulates, or into too little memory.
+        provider: where graphs run, e.g. cuda; None for the CPU. Weights run on a GPU where there is one.
 
     Raises:
         EngineError: no such engine or library, or one that cannot run this bundle so.
@@ -103,6 +108,8 @@ def open_engine(
         BundleError: weights that are not those of the bundle's model.
         GateError: the precision failed its gate.
     """
+    graphs = bundle.config.graphs
+    engine = engine or (graphs.format if graphs else "torch")
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} does not exist; choose one of: {', '.join(ENGINES)}")
     if threads < 1:
@@ -110,12 +117,20 @@ def open_engine(
     steps = bundle.config.flow_steps if flow_steps is None else flow_steps
     if steps < 1:
         raise EngineError(f"flow_steps is {steps}; expected 1 or more")
+    if engine == "torch" and graphs is not None:
+        raise EngineError(
+            f"{bundle.id} holds graphs for the engine {graphs.format} and no weights; take --engine {graphs.format}, or"
+            " the bundle that it was exported from"
+        )
+    if engine == "torch" and provider is not None:
+        raise EngineError(f"engine torch takes no provider ({provider!r}): it runs on the first GPU, if there is one")
+    precision = precision or (graphs.precision if graphs else "fp32")
     module, name = ENGINES[engine]
     try:
         kind = getattr(import_module(module), name)
         if not force:
             kind.check(bundle, precision, steps)
-        opened: Engine = kind(bundle, precision, threads, steps)
+        opened: Engine = kind(bundle, precision, threads, steps, **({"provider": provider} if provider else {}))
     except ModuleNotFoundError as error:
         raise EngineError(
             f"engine {engine!r} needs {error.name}, which is not installed; pip install 'flexor[{engine}]'"

@@ -34,8 +34,8 @@ class LocalPolicy:
     def open(
         cls,
         bundle: str | Path,
-        engine: str,
-        precision: str,
+        engine: str | None,
+        precision: str | None,
         threads: int,
         flow_steps: int | None,
         seed: int,

@@ -8,14 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class EngineSettings(BaseModel):
-    """How the bundle is run; `flow_steps` None means the bundle's own."""
+    """How the bundle is run; what is None is as the bundle has it, see `open_engine`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "torch"
-    precision: str = "fp32"
+    name: str | None = None
+    precision: str | None = None
     threads: int = Field(default=1, ge=1)
     flow_steps: int | None = Field(default=None, ge=1)
+    provider: str | None = None
 
 
 class ServerSettings(BaseModel):

@@ -1,0 +1,64 @@
+"""float16: weights and large products in half precision, everything between them in float32.
+
+Norms, softmax and sums in half precision are where Gemma and SigLIP lose their numbers. A processor without products in
+half precision widens the weights when it loads them, and half the file remains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from flexor.errors import FlexorError
+from flexor.export.onnx.quantise import products
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def halve(model: ModelProto) -> None:
+    """Change the products of a float32 model in place.
+
+    Raises:
+        FlexorError: a weight that float16 cannot hold.
+    """
+    graph = model.graph
+    chosen = set(products(model))
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    halved: set[str] = set()
+    nodes = []
+    for node in graph.node:
+        if node.name not in chosen:
+            nodes.append(node)
+            continue
+        for place in range(1, len(node.input)):  # the weight, and a bias
+            _halve_tensor(weights[node.input[place]], halved)
+        narrow, wide = f"{node.name}/half", node.output[0]
+        nodes.append(helper.make_node("Cast", [node.input[0]], [narrow], f"{narrow}/Cast", to=TensorProto.FLOAT16))
+        node.input[0], node.output[0] = narrow, f"{node.name}/half_output"
+        nodes.append(node)
+        nodes.append(helper.make_node("Cast", [node.output[0]], [wide], f"{node.name}/wide", to=TensorProto.FLOAT))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    _halve_embedding(model, halved)
+
+
+def _halve_embedding(model: ModelProto, halved: set[str]) -> None:
+    """The token table of a prefix, whose rows are widened after they were taken."""
+    for place, node in enumerate(model.graph.node):
+        if node.op_type == "Gather" and node.input[0] == "embedding":
+            table = next(tensor for tensor in model.graph.initializer if tensor.name == "embedding")
+            _halve_tensor(table, halved)
+            wide, node.output[0] = node.output[0], "embedding/half"
+            cast = helper.make_node("Cast", ["embedding/half"], [wide], "embedding/wide", to=TensorProto.FLOAT)
+            model.graph.node.insert(place + 1, cast)
+            return
+
+
+def _halve_tensor(tensor: TensorProto, halved: set[str]) -> None:
+    if tensor.name in halved:
+        return
+    array = numpy_helper.to_array(tensor)
+    if np.abs(array).max(initial=0.0) > LARGEST:
+        raise FlexorError(f"{tensor.name} reaches {np.abs(array).max():g}, and float16 {LARGEST:g}; export in fp32")
+    tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
+    halved.add(tensor.name)
