@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flexor.pi05.fp8 import observed
+from flexor.pi05.program import Program
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.fp8_scales import write_scales
 from flexor.runtime.inference.policy import Policy
@@ -18,6 +19,9 @@ class _ObservingEngine(TorchEngine):
 
     def _calibrate(self, bundle: Bundle) -> None:
         pass
+
+    def _record(self, program: Program, views: int, precisions: set[str]) -> Program:
+        return program  # a graph is recorded on whatever its buffers hold, and that would be observed, too
 
     def observed(self) -> dict[str, float]:
         return observed(self._program)

@@ -35,7 +35,7 @@ class Footprint:
 
 
 def measure_footprint(
-    config: Pi05Config, prefix: str, expert: str, views: int, steps: int, stored: float, mapped: bool
+    config: Pi05Config, prefix: str, expert: str, views: int, steps: int, stored: float, mapped: bool, sets: int = 1
 ) -> Footprint:
     """What `flexor.pi05.program.Program` takes when the libraries are loaded.
 
@@ -45,11 +45,12 @@ def measure_footprint(
         steps: of the flow.
         stored: bytes of the stored weights.
         mapped: they are looked at in their file and need no memory of their own; a GPU holds all of them meanwhile.
+        sets: of the expert's weights, one for each slot that has its own.
     """
     narrow = min(WEIGHT_BYTES[prefix], WEIGHT_BYTES[expert])
     stream = WIDE if prefix == "fp32" else 2.0
     embedding = config.vocab_size * config.prefix.width
-    weights = _prefix_weights(config) * WEIGHT_BYTES[prefix] + _expert_weights(config) * WEIGHT_BYTES[expert]
+    weights = _prefix_weights(config) * WEIGHT_BYTES[prefix] + sets * _expert_weights(config) * WEIGHT_BYTES[expert]
     kept = BESIDE + weights + embedding * stream + _tables(config, steps)
     whole = 0.0 if mapped else stored
     # Whether all are finite is asked tensor by tensor, on a copy of absolute values and three of truth values.

@@ -48,26 +48,26 @@ def host_room(mapped: int, root: Path = Path("/")) -> Room | None:
     return min(rooms, key=lambda room: room.bytes, default=None)
 
 
-def needed_memory(bundle: Bundle, prefix: str, expert: str, flow_steps: int, mapped: bool) -> int:
-    """Bytes at the most, beside libraries; see flexor.pi05.footprint for `mapped`."""
+def needed_memory(bundle: Bundle, prefix: str, expert: str, flow_steps: int, mapped: bool = True, sets: int = 1) -> int:
+    """Bytes at the most, beside libraries; see flexor.pi05.footprint for `mapped` and `sets`."""
     stored = bundle.weights_path.stat().st_size
     views = len(bundle.cameras)
-    return int(measure_footprint(bundle.model_config, prefix, expert, views, flow_steps, stored, mapped).peak)
+    return int(measure_footprint(bundle.model_config, prefix, expert, views, flow_steps, stored, mapped, sets).peak)
 
 
 def check_memory(
-    bundle: Bundle, prefix: str, expert: str, flow_steps: int, room: Room | None, mapped: bool = True
+    bundle: Bundle, prefix: str, expert: str, flow_steps: int, room: Room | None, mapped: bool = True, sets: int = 1
 ) -> None:
     """Refuse what does not fit into a room; everything fits where nobody knows how much there is.
 
     Raises:
         NotEnoughMemory: how much is missing, and what would fit.
     """
-    needed = needed_memory(bundle, prefix, expert, flow_steps, mapped)
+    needed = needed_memory(bundle, prefix, expert, flow_steps, mapped, sets)
     if room is None or needed <= room.bytes:
         return
     asked = prefix if prefix == expert else f"{prefix}+{expert}"
-    smaller = {pair: needed_memory(bundle, *pair, flow_steps, mapped) for pair in _smaller(bundle)}
+    smaller = {pair: needed_memory(bundle, *pair, flow_steps, mapped, sets) for pair in _smaller(bundle)}
     fits = [f"{_flag(*pair)} ({_amount(size)})" for pair, size in smaller.items() if size <= room.bytes]
     least = min([needed, *smaller.values()])
     way_out = (

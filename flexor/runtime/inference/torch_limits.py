@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from flexor.pi05.expert_weights import SLOTS
 from flexor.pi05.fp8 import LEAST_CAPABILITY, multiplies_e4m3
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
@@ -36,4 +37,4 @@ def check_limits(bundle: Bundle, precision: str, flow_steps: int) -> None:
         check_memory(bundle, prefix, expert, flow_steps, host_room(bundle.weights_path.stat().st_size))
     else:
         room = Room(torch.cuda.mem_get_info(device)[0], f"memory of {device}")
-        check_memory(bundle, prefix, expert, flow_steps, room, mapped=False)
+        check_memory(bundle, prefix, expert, flow_steps, room, mapped=False, sets=SLOTS)
