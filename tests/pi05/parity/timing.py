@@ -83,9 +83,9 @@ def sit(together: list[str], asked: argparse.Namespace) -> dict[str, Any]:
         for side in sides:
             for name in built[side.name]["names"]:
                 answer = side.call(name)
-                say(
-                    f"{side.name} {name} {'warm-up' if turn < 0 else turn + 1}: {answer['ms']:.0f} ms, processors {answer['cpu_ms']:.0f} ms"
-                )
+                count = "warm-up" if turn < 0 else turn + 1
+                took = f"{answer['ms']:.0f} ms, processors {answer['cpu_ms']:.0f} ms"
+                say(f"{side.name} {name} {count}: {took}")
                 if turn >= 0:
                     calls.setdefault(name, []).append(answer)
     for side in sides:
