@@ -1,4 +1,4 @@
-"""`flexor verify`: whether a bundle computes the same in another precision."""
+"""`flexor verify`: whether a bundle computes the same in another precision, or as exported graphs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.cli.verify_graphs import verify_graphs
 from flexor.runtime.inference.precisions import CHOICES
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ CALIBRATED_ON = 16  # observations, besides those that are compared
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
     episodes: Annotated[Path, typer.Option(help="Folder of recorded episodes, whose observations are asked.")],
-    precision: Annotated[str, typer.Option(help=CHOICES)] = "int8",
+    precision: Annotated[str | None, typer.Option(help=f"int8 if not given; for weights: {CHOICES}")] = None,
     n: Annotated[int, typer.Option(min=1, help="Observations, spread over the episodes.")] = 200,
     reference: Annotated[
         str, typer.Option(help="What is compared with; bf16 where float32 does not fit into memory.")
@@ -30,6 +31,11 @@ def verify(
         bool, typer.Option("--calibrate", help="fp8: find the scales of activations anew; done by itself without any.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Exported graphs: the bundle that they are of, where it does not ship with flexor."),
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Exported graphs: where they run, cpu or cuda.")] = None,
     json: JsonFile = None,
 ) -> None:
     """Compare a precision with float32 on recorded observations, and keep the verdict in the bundle.
@@ -39,6 +45,9 @@ def verify(
 
     fp8 needs the scales of its activations, which come from other observations of the same episodes and lie in
     BUNDLE/gates/fp8.scales.json. Where no GPU multiplies fp8, the same numbers are computed in float32.
+
+    Exported graphs are compared with the weights that they were made from, without an adapter and with random ones that
+    move the actions; the whole report lies in BUNDLE/parity.json.
 
     Example: flexor verify runs/pi05-nano --precision int8 --episodes data/tabletop
     """
@@ -57,7 +66,15 @@ def verify(
 
     if reference not in ("fp32", "bf16"):
         raise typer.BadParameter(f"{reference!r} is neither fp32 nor bf16", param_hint="--reference")
-    opened, told = Bundle.open(bundle), full_name(precision)
+    opened = Bundle.open(bundle)
+    if opened.config.graphs is not None:
+        if precision is not None or reference != "fp32" or calibrate:
+            raise typer.BadParameter(f"{opened.id} holds graphs: their precision is fixed, and their source in fp32")
+        return verify_graphs(opened, source, episodes, n, threads, provider, json)
+    if source is not None or provider is not None:
+        raise typer.BadParameter(f"--source and --provider are for exported graphs, and {opened.id} holds weights")
+    precision = precision or "int8"
+    told = full_name(precision)
     if told == reference:
         raise typer.BadParameter(f"{told} beside itself says nothing", param_hint="--precision")
     eight = "fp8" in parts(precision)
