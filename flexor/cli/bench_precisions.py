@@ -26,7 +26,8 @@ def precisions(
 ) -> None:
     """Time products of the model's sizes in every precision, and whole calls of a bundle.
 
-    Everything that is compared is timed in turns, in one run. fp8 is among it where a GPU multiplies it.
+    Everything that is compared is timed in turns, in one run. fp8 is among it where a GPU multiplies it. On a CPU the
+    table of products is of processor time, which neighbours lengthen less.
 
     Example: flexor bench precisions pi05-nano --threads 1 --json precisions.json
     """
@@ -51,15 +52,13 @@ def precisions(
         products = time_products(shapes, rows or (10, 50, 560), n, progress.update)
     device = str(torch_device())
     kinds = list(products[0]["ms"])
+    clock = "processor" if device == "cpu" else "best"
     table(
-        f"products, ms at best, on {device}, threads {threads}, load average before {load:.2f}",
+        f"products, ms ({clock}), on {device}, threads {threads}, load average before {load:.2f}",
         ("in x out", "rows", *kinds),
-        [
-            (f"{row['in']} x {row['out']}", row["rows"], *(row["ms"][kind]["best"] for kind in kinds))
-            for row in products
-        ],
+        [(f"{row['in']} x {row['out']}", row["rows"], *(row["ms"][kind][clock] for kind in kinds)) for row in products],
     )
-    told = [(name, ms["p50"], ms["best"]) for name, ms in called.items()]
-    table(f"calls of {opened.id}, ms", ("precision", "p50", "best"), told)
+    told = [(name, ms["p50"], ms["best"], ms["processor"]) for name, ms in called.items()]
+    table(f"calls of {opened.id}, ms", ("precision", "p50", "best", "processor"), told)
     setting = {"bundle": opened.id, "hash": opened.hash, "provider": device, "threads": threads, "n": n}
     write_json(json, {**setting, "load_average": load, "products": products, "calls": called})

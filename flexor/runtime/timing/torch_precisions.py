@@ -35,7 +35,7 @@ def time_products(shapes: Sequence[Shape], rows: Sequence[int], n: int, told: To
         told: hears of each piece of work: what, done, of how many.
 
     Returns:
-        For each shape and number of rows: in, out, rows, and ms by precision: p50 and the quickest.
+        For each shape and number of rows: in, out, rows, and ms by precision, as `time_bundle`.
     """
     device = torch_device()
     generator = torch.Generator().manual_seed(0)
@@ -56,7 +56,8 @@ def time_bundle(bundle: Bundle, precisions: Sequence[str], threads: int, n: int,
     """Time whole calls of a bundle's engine (encode and denoise) on a blank observation, n each in turns.
 
     Returns:
-        By precision: p50 and the quickest, ms.
+        By precision, ms: p50, the quickest, and the least processor time, which neighbours on a busy machine lengthen
+        less (of all threads together).
 
     Raises:
         EngineError, BundleError: as open_engine.
@@ -97,22 +98,24 @@ def _call(product: Product, x: torch.Tensor) -> Callable[[], object]:
     return lambda: product(x)
 
 
-def _told(ms: Sequence[float]) -> dict[str, float]:
-    return {"p50": Percentiles.of(ms).p50_ms, "best": min(ms)}
+def _told(ms: Sequence[tuple[float, float]]) -> dict[str, float]:
+    wall = [passed for passed, _ in ms]
+    return {"p50": Percentiles.of(wall).p50_ms, "best": min(wall), "processor": min(used for _, used in ms)}
 
 
 def _in_turns(
     calls: Mapping[str, Callable[[], object]], n: int, device: torch.device
-) -> Iterator[tuple[str, list[float]]]:
-    """Milliseconds of n calls of each, one of each after the other, so that a drift of the machine meets all."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """Milliseconds passed and milliseconds of the processor, n calls of each, in turns: a drift meets all of them."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     with torch.inference_mode():
         for turn in range(WARM_UP + n):
             for name, call in calls.items():
                 synchronise(device)
-                began = time.perf_counter()
+                began, used = time.perf_counter(), time.process_time()
                 call()
                 synchronise(device)
                 if turn >= WARM_UP:
-                    times[name].append(1000 * (time.perf_counter() - began))
+                    passed = time.perf_counter() - began
+                    times[name].append((1000 * passed, 1000 * (time.process_time() - used)))
     yield from times.items()
