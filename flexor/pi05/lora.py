@@ -146,6 +146,20 @@ def check_packed(config: Pi05Config, packed: Mapping[str, NDArray[np.float32]]) 
     return rank
 
 
+def widen(packed: Mapping[str, NDArray[np.float32]], rank: int, larger: int) -> dict[str, NDArray[np.float32]]:
+    """The same adapter packed for a larger rank; what is more of it is zero."""
+    wide, more = {}, (0, larger - rank)
+    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+        a, b = packed[f"{pair}_a"], packed[f"{pair}_b"]
+        rows = a.reshape(*a.shape[:-2], len(names), rank, a.shape[-1])
+        columns = b.reshape(*b.shape[:-1], len(names), rank)
+        rows = np.pad(rows, [(0, 0)] * (rows.ndim - 2) + [more, (0, 0)])
+        columns = np.pad(columns, [(0, 0)] * (columns.ndim - 1) + [more])
+        wide[f"{pair}_a"] = rows.reshape(*a.shape[:-2], len(names) * larger, a.shape[-1])
+        wide[f"{pair}_b"] = columns.reshape(*b.shape[:-1], len(names) * larger)
+    return wide
+
+
 def packed_rows(config: Pi05Config) -> dict[str, tuple[str, int | None, slice]]:
     """Where a projection is in the packed tensors: its pair, its layer (None outside the layers), its rows of B."""
     sizes, places = target_sizes(config), {}

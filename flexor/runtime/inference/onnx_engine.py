@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession, IOBinding, OrtValue
 
 from flexor.pi05.images import pillow_resample
-from flexor.pi05.lora import check_packed, packed_shapes
+from flexor.pi05.lora import check_packed, packed_shapes, widen
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.inference.graphs import ANY, Port, expert_ports, prefix_ports
@@ -65,9 +65,14 @@ class OnnxEngine:
         self._tokens = np.zeros(bundle.model_config.max_prompt_tokens, np.int64)
         self._clamp = np.zeros((bundle.config.horizon, bundle.model_config.action_dim), np.float32)
         zeros = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(self._config, graphs.rank).items()}
-        self._slots = [{name: self._put(tensor) for name, tensor in zeros.items()} for _ in range(SLOTS)]
-        self._zeros = zeros
+        base = {name: self._put(tensor) for name, tensor in zeros.items()}
+        self._slots = [base] * SLOTS
         self._unconditioned: dict[int, dict[str, OrtValue]] = {}
+
+    @property
+    def captures(self) -> int:
+        """See Engine."""
+        return 0
 
     @staticmethod
     def check(bundle: Bundle, precision: str | None, flow_steps: int) -> None:
@@ -104,26 +109,27 @@ class OnnxEngine:
         return OnnxPrefix(cache, length)
 
     def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
-        """Copy an adapter, packed as `flexor.pi05.lora`, into a slot; None empties it.
+        """See Engine; an adapter of a smaller rank than the graphs take is filled up with zeros.
 
         Raises:
             EngineError: a slot that cannot be written, or an adapter that is not for these graphs.
         """
         if not 1 <= slot < SLOTS:
-            raise EngineError(f"slot is {slot}; expected 1 to {SLOTS - 1}: slot 0 is the base")
+            raise EngineError(f"slot is {slot}; expected 1 to {SLOTS - 1}: slot 0 is the bundle's own")
+        made = self._slots[0]
         if tensors is not None:
             try:
                 rank = check_packed(self._config, tensors)
             except ValueError as error:
-                raise EngineError(f"no adapter of {self._bundle_id}: {error}") from error
-            if rank != self._graphs.rank:
+                raise EngineError(f"slot {slot} is as it was: {error}") from error
+            if rank > self._graphs.rank:
                 raise EngineError(
-                    f"the adapter is packed for rank {rank}, and the graphs of {self._bundle_id} take"
-                    f" {self._graphs.rank}; pack a smaller one for {self._graphs.rank}, or export again:"
-                    f" flexor export --rank {rank}"
+                    f"slot {slot} is as it was: the adapter has rank {rank}, and the graphs of {self._bundle_id} take"
+                    f" at most {self._graphs.rank}; export them again: flexor export --rank {rank}"
                 )
-        for name, tensor in (self._zeros if tensors is None else tensors).items():
-            self._slots[slot][name].update_inplace(np.ascontiguousarray(tensor))
+            wide = widen(tensors, rank, self._graphs.rank)
+            made = {name: self._put(tensor) for name, tensor in wide.items()}
+        self._slots[slot] = made  # at once: a call under way goes on with what it began with
 
     def denoise(
         self,
