@@ -107,6 +107,7 @@ class Runner:
         tokens = torch.randint(0, config.vocab_size, (question.tokens,), generator=generator)
         noise = torch.randn(question.samples, question.horizon, config.action_dim, generator=generator)
         self._images, self._tokens, self._noise, self._device = images, tokens, noise, device
+        self._threads = torch.get_num_threads()
         program = Program(model, question.steps, question.prefix, question.expert)
         self._program: Program | GraphProgram = program
         if "fp8" in (question.prefix, question.expert):
@@ -124,6 +125,9 @@ class Runner:
 
     def load_slot(self, slot: int, tensors: Packed | None) -> None:
         """See Engine."""
+        torch.set_num_threads(
+            self._threads
+        )  # a new thread has another number, with which sums differ in their last bit
         self._program.load_slot(slot, tensors)
 
     def encode(self) -> None:

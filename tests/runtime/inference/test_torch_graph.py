@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from flexor.pi05.config import PRESETS
 from flexor.pi05.expert_weights import weight_tensors
 from flexor.pi05.init import randomise
 from flexor.pi05.lora import random_adapter
 from flexor.pi05.model import Pi05
+from flexor.pi05.products import DTYPES
 from flexor.pi05.program import Program
+from flexor.pi05.static_denoiser import StaticDenoiser
+from flexor.pi05.static_encoder import StaticEncoder
 from flexor.runtime.inference.torch_graph import CudaRecorder, GraphProgram
 
 CONFIG, STEPS, SAMPLES = PRESETS["pi05-micro"], 4, (1, 8)
@@ -165,6 +171,7 @@ def test_every_chunk_is_of_one_adapter_while_another_thread_loads(static: GraphP
         known.append(ask(program, 1, *asked)[0])
 
     def load() -> None:
+        torch.set_num_threads(1)  # a new thread has another number, with which sums differ in their last bit
         for turn in range(9):
             program.load_slot(1, (None, ADAPTERS[1], ADAPTERS[3])[turn % 3])
 
@@ -191,6 +198,36 @@ def test_wrong_requests_are_refused_by_name(static: GraphProgram) -> None:
         static.load_slot(0, None)
     with pytest.raises(ValueError, match="o_a is missing"):
         static.load_slot(1, {"qkv_a": np.zeros(1, np.float32)})
+
+
+class _Devices(TorchDispatchMode):
+    """Where the tensors of all operators are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, set[str]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
+        self.seen.setdefault(str(func), set()).update(tensor.device.type for tensor in tensors)
+        return out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@torch.no_grad()
+def test_what_is_recorded_never_looks_at_the_host(precision: str) -> None:
+    """On a device without numbers: reading one would fail, and a tensor of the host would show."""
+    with torch.device("meta"):
+        model = Pi05(CONFIG)
+    program = Program(model, STEPS, precision, precision)
+    encoder = StaticEncoder(program, 2, DTYPES[precision])
+    denoiser = StaticDenoiser(program, encoder, 8)
+    with _Devices() as devices:
+        encoder.run(32)
+        denoiser.run(program.expert.weights(0))
+    assert len(devices.seen) > 20
+    assert not {name: seen for name, seen in devices.seen.items() if seen - {"meta"}}
 
 
 @pytest.mark.gpu
