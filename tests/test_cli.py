@@ -25,7 +25,7 @@ GROUPS = {
     "campaign": ("run", "table"),
     "cl": ("metrics",),
     "episodes": ("list", "show", "verify", "evict", "calibrate", "alarms"),
-    "bench": ("latency", "precisions", "roofline", "sim", "wire"),
+    "bench": ("engines", "latency", "precisions", "roofline", "sim", "wire"),
     "plot": ("shift",),
 }
 CALLS = [(name,) for name in COMMANDS if name not in GROUPS] + [

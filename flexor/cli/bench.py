@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_engines import engines
 from flexor.cli.bench_gpu import gpu
 from flexor.cli.bench_precisions import precisions
 from flexor.cli.bench_roofline import roofline
@@ -92,6 +93,7 @@ def latency(
     write_json(json, result)
 
 
+app.command()(engines)
 app.command()(wire)
 app.command()(precisions)
 app.command()(roofline)

@@ -41,23 +41,28 @@ class GraphParity:
     """What was compared.
 
     Attributes:
-        whole: all chunks together.
+        whole: all chunks together, but for the committed.
         base: those without an adapter.
         adapters: those of each adapter.
         moved: by how much of their spread each adapter moves the source's actions.
+        committed: chunks without an adapter that continue the first actions of the source's own, where the policy was
+            trained for it. What is committed often leaves two ways that the last bit decides between, so these are told
+            and not judged.
     """
 
     whole: Parity
     base: Parity
     adapters: tuple[Parity, ...]
     moved: tuple[float, ...]
+    committed: Parity | None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         adapters = [
             {**parity.to_dict(), "moved": moved} for parity, moved in zip(self.adapters, self.moved, strict=True)
         ]
-        return {**self.whole.to_dict(), "base": self.base.to_dict(), "adapters": adapters}
+        committed = None if self.committed is None else self.committed.to_dict()
+        return {**self.whole.to_dict(), "base": self.base.to_dict(), "adapters": adapters, "committed": committed}
 
 
 def least_cosines(prefix: str, expert: str) -> tuple[float, float]:
@@ -98,21 +103,23 @@ def compare_with_source(
         asked.append((*preprocessor.prepare(observation), noise))
     _load_adapters(program, engine, exported, graphs.rank, asked[:_TRIED_ON])
     pairs: list[list[NDArray[np.float32]]] = [[] for _ in range(ADAPTERS + 1)]
+    continued: list[NDArray[np.float32]] = []
     for place, (images, tokens, noise) in enumerate(asked):
         theirs, ours = program.encode(torch.from_numpy(images), torch.from_numpy(tokens)), engine.encode(images, tokens)
-        committed = place % 3 * exported.config.rtc_max_delay // 2
         for slot, found in enumerate(pairs):
             expected = _expected(program, theirs, noise, None, slot)
-            clamp = np.ascontiguousarray(expected[:committed]) if committed else None
-            if clamp is not None:
-                expected = _expected(program, theirs, noise, clamp, slot)
-            found.append(np.stack((expected, engine.denoise(ours, noise, clamp, slot)[0][0])))
+            found.append(np.stack((expected, engine.denoise(ours, noise, None, slot)[0][0])))
+        if exported.config.rtc_max_delay:
+            clamp = np.ascontiguousarray(pairs[0][-1][0, : exported.config.rtc_max_delay])
+            expected = _expected(program, theirs, noise, clamp, 0)
+            continued.append(np.stack((expected, engine.denoise(ours, noise, clamp, 0)[0][0])))
         told(place + 1)
     stacked = [np.stack(found).astype(np.float64) for found in pairs]
     base, *adapters = (compare_actions(found) for found in stacked)
     spread = stacked[0][:, 0].std()
     moved = tuple(float(np.abs(found[:, 0] - stacked[0][:, 0]).mean() / spread) for found in stacked[1:])
-    return GraphParity(compare_actions(np.concatenate(stacked)), base, tuple(adapters), moved)
+    committed = compare_actions(np.stack(continued).astype(np.float64)) if continued else None
+    return GraphParity(compare_actions(np.concatenate(stacked)), base, tuple(adapters), moved, committed)
 
 
 def _expected(

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.export.onnx.quantise import METHODS, Feeds, quantise
-from flexor.export.onnx.questions import Question, ask_expert, ask_prefix, commit
+from flexor.export.onnx.questions import Question, ask_expert, ask_prefix
 from flexor.export.parity import compare_actions
 from flexor.runtime.inference.gates import is_close_enough
 from flexor.runtime.inference.onnx_session import open_session
 
-ROUNDS = 3  # of all questions to every candidate in turn, so that a drift of the machine meets them all
 PLAIN = "fp32"
 
 
@@ -41,7 +40,6 @@ def choose_graphs(
     questions: Sequence[Question],
     calibrate: int,
     steps: int,
-    longest: int,
     told: Callable[[str], None],
 ) -> tuple[dict[str, Path], list[Candidate]]:
     """Quantise both graphs in every way, measure on one CPU thread, and take the best of each.
@@ -50,7 +48,6 @@ def choose_graphs(
         plain: float32 files of "prefix" and "expert"; others are written beside them.
         questions: the first `calibrate` are for the scales, the others are compared.
         steps: calls of the expert that a chunk takes.
-        longest: committed action prefix that the policy was trained for.
         told: is told what is being done.
 
     Returns:
@@ -58,7 +55,6 @@ def choose_graphs(
     """
     sessions = {graph: open_session(path, 1, "cpu") for graph, path in plain.items()}
     caches = ask_prefix(sessions["prefix"], questions)[0]
-    questions = commit(questions, ask_expert(sessions["expert"], questions, caches, steps)[0], longest)
     learned, held_out = questions[:calibrate], questions[calibrate:]
     recorded: dict[str, list[Feeds]] = {
         "prefix": [question.prefix for question in learned],
@@ -76,17 +72,20 @@ def choose_graphs(
             quantise(path, files[method], method, recorded[graph])
         told(f"{graph}: measuring")
         candidates = {method: open_session(file, 1, "cpu") for method, file in files.items()}
-        seconds: dict[str, list[float]] = {method: [] for method in files}
         actions: dict[str, NDArray[np.float32]] = {}
-        for _ in range(ROUNDS):
+        seconds: dict[str, list[float]] = {method: [] for method in files}
+        for method, session in candidates.items():
+            if graph == "prefix":
+                theirs = ask_prefix(session, held_out)[0]
+                actions[method] = ask_expert(sessions["expert"], held_out, theirs, steps)[0]
+            else:
+                actions[method] = ask_expert(session, held_out, caches[calibrate:], steps)[0]
+        for question, cache in zip(held_out, caches[calibrate:], strict=True):
             for method, session in candidates.items():
                 if graph == "prefix":
-                    theirs, took = ask_prefix(session, held_out)
-                    if method not in actions:
-                        actions[method] = ask_expert(sessions["expert"], held_out, theirs, steps)[0]
+                    seconds[method] += ask_prefix(session, [question])[1]
                 else:
-                    actions[method], took = ask_expert(session, held_out, caches[calibrate:], steps)
-                seconds[method] += took
+                    seconds[method] += ask_expert(session, [question], [cache], steps)[1]
         found = []
         for method in files:
             parity = compare_actions(np.stack((actions[PLAIN], actions[method]), axis=1).astype(np.float64))

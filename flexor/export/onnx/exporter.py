@@ -108,7 +108,7 @@ def export_onnx(
         if wish.precision == "int8":
             questions = make_questions(replace(bundle, config=config), observations, wish.rank)
             steps = config.flow_steps if wish.one_step else 1
-            chosen, candidates = choose_graphs(plain, questions, CALIBRATED_ON, steps, config.rtc_max_delay, told)
+            chosen, candidates = choose_graphs(plain, questions, CALIBRATED_ON, steps, told)
         found = {role: PLAIN if chosen[role] == plain[role] else wish.precision for role in plain}
         if wish.precision == "fp16":
             found = dict.fromkeys(plain, "fp16")

@@ -22,7 +22,7 @@ def halve(model: ModelProto) -> None:
         FlexorError: a weight that float16 cannot hold.
     """
     graph = model.graph
-    chosen = set(products(model))
+    chosen = set(products(model, half=True))
     weights = {tensor.name: tensor for tensor in graph.initializer}
     halved: set[str] = set()
     nodes = []

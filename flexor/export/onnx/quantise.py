@@ -1,13 +1,15 @@
 """8-bit products for onnxruntime's CPU: scales of activations found at run time, or beforehand on recorded ones.
 
-Weights have a scale for every output channel either way. As `int8` of flexor's own products, the stem of the images and
-the projections of actions stay in float32.
+Weights have a scale for every output channel either way; activations have one for all, so that what a GeGLU gives,
+whose largest numbers are far from the rest, would lose the rest: the product after it stays in float32, as the stem of
+the images and the projections of actions do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from onnxruntime.quantization import (
 )
 
 METHODS = ("dynamic", "static")
-KEPT = ("vision.stem.", "action_in.", "action_out.")
+KEPT = re.compile(r"vision\.stem\.|action_in\.|action_out\.|layers\.\d+\.down\.")
 PRODUCTS = ("MatMul", "Gemm")
 
 Feeds = Mapping[str, NDArray[np.generic]]
@@ -67,13 +69,13 @@ def quantise(model: Path, out: Path, method: str, recorded: Sequence[Feeds]) -> 
             )
 
 
-def products(model: ModelProto) -> list[str]:
-    """Names of the products with fixed weights that may be of fewer bits."""
+def products(model: ModelProto, half: bool = False) -> list[str]:
+    """Names of the products with fixed weights that may be of 8 bits, or of all with `half`, that may be of 16."""
     fixed = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in PRODUCTS and node.input[1] in fixed and not node.input[1].startswith(KEPT)
+        if node.op_type in PRODUCTS and node.input[1] in fixed and (half or not KEPT.match(node.input[1]))
     ]
 
 

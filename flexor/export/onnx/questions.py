@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,20 +56,6 @@ def make_questions(bundle: Bundle, observations: Sequence[Observation], rank: in
         count = np.array([len(tokens)], np.int64)
         made.append(Question({"images": images, "tokens": padded, "token_count": count}, expert))
     return made
-
-
-def commit(questions: Sequence[Question], chunks: NDArray[np.float32], longest: int) -> list[Question]:
-    """The same questions, two of three with the first actions of their own chunk [n, H, A] committed.
-
-    Committed actions that a policy would never have chosen bring it where the last bit decides.
-    """
-    lengths = [place % 3 * longest // 2 for place in range(len(questions))]
-    return [
-        replace(
-            question, expert={**question.expert, "action_prefix": chunk, "action_prefix_length": np.array([length])}
-        )
-        for question, chunk, length in zip(questions, chunks, lengths, strict=True)
-    ]
 
 
 def ask_prefix(session: InferenceSession, questions: Sequence[Question]) -> tuple[list[Feeds], list[float]]:

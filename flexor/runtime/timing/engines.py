@@ -1,0 +1,112 @@
+"""Engines beside each other: each in a process of its own, each call in turn, the same inputs.
+
+Run as a program it is one of these processes: it reads {bundle, threads, flow_steps, image_size} from the first
+line of its standard input, writes what it loaded, then answers every further line, the number of a question, with its
+times.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from flexor.errors import FlexorError
+from flexor.runtime.timing.reply_timer import synthetic_observations
+
+WARM_UP_CALLS = 5
+
+
+@dataclass(slots=True)
+class EngineTimes:
+    """One engine: what it is and took to load (facts), and the milliseconds of each call's two programs."""
+
+    facts: dict[str, Any]
+    encode_ms: list[float] = field(default_factory=list)
+    denoise_ms: list[float] = field(default_factory=list)
+
+
+def time_engines(
+    bundles: Sequence[str], threads: int, flow_steps: int | None, n: int, image_size: int, told: Callable[[int], None]
+) -> list[EngineTimes]:
+    """Time n chunks of each bundle, one call of each in turn; flow_steps are for bundles of weights.
+
+    facts are those of `Policy.describe`, start_s (from starting the process to its first chunk), memory_mb (resident,
+    after warming up) and size_mb (the bundle's files).
+
+    Raises:
+        FlexorError: a bundle that its process could not open; the message is that process's own.
+    """
+    with ExitStack() as stack:
+        children = []
+        for bundle in bundles:
+            command = [sys.executable, "-m", "flexor.runtime.timing.engines"]
+            began = time.perf_counter()
+            child = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            )
+            stack.callback(child.kill)
+            asked = {"bundle": bundle, "threads": threads, "flow_steps": flow_steps, "image_size": image_size}
+            facts = _tell(child, json.dumps(asked))
+            children.append((child, EngineTimes({**facts, "start_s": time.perf_counter() - began})))
+        for call in range(-WARM_UP_CALLS, n):
+            for child, times in children:
+                answer = _tell(child, str(call))
+                if call >= 0:
+                    times.encode_ms.append(answer["encode_ms"])
+                    times.denoise_ms.append(answer["denoise_ms"])
+            told(max(call + 1, 0))
+        for child, times in children:
+            times.facts["memory_mb"] = _tell(child, "memory")["memory_mb"]
+    return [times for _, times in children]
+
+
+def _tell(child: subprocess.Popen[str], line: str) -> dict[str, Any]:
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(line + "\n")
+    answer = json.loads(child.stdout.readline() or '{"error": "the process of an engine ended"}')
+    if "error" in answer:
+        raise FlexorError(answer["error"])
+    return answer
+
+
+def _serve() -> None:
+    """The child: see the module."""
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.inference.engine import open_engine
+    from flexor.runtime.inference.policy import Policy
+
+    asked = json.loads(sys.stdin.readline())
+    try:
+        bundle = Bundle.open(asked["bundle"])
+        steps = None if bundle.config.graphs else asked["flow_steps"]
+        policy = Policy(bundle, open_engine(bundle, threads=asked["threads"], flow_steps=steps, force=True))
+    except FlexorError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return
+    questions = synthetic_observations(bundle.cameras, bundle.config.state_dim, asked["image_size"])
+    policy.infer(questions[0], 0)
+    size = sum(file.stat().st_size for file in bundle.path.iterdir() if file.is_file())
+    print(json.dumps({**policy.describe(), "size_mb": size / 1e6}), flush=True)
+    for line in sys.stdin:
+        if line.strip() == "memory":
+            print(json.dumps({"memory_mb": _resident_mb()}), flush=True)
+            continue
+        call = int(line)
+        timing = policy.infer(questions[call % len(questions)], abs(call)).timing_ms
+        print(json.dumps({"encode_ms": timing["encode"], "denoise_ms": timing["denoise"]}), flush=True)
+
+
+def _resident_mb() -> float:
+    with open("/proc/self/statm") as memory:
+        return int(memory.read().split()[1]) * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,84 @@
+"""A bundle of graphs is served as any other, by a process in which torch cannot be imported."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from exported_bundles import CAMERAS, RANK, STEPS
+from typer.testing import CliRunner
+
+from flexor.cli.main import app
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.engine import open_engine
+from flexor.runtime.inference.policy import Policy
+from flexor.runtime.observation import Observation
+from flexor.runtime.serving.client import PolicyClient
+
+TIMEOUT_S = 90.0
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('torch', 'onnx', 'onnxscript'):
+            raise ImportError(f"{name} is blocked in this test")
+
+sys.meta_path.insert(0, Blocked())
+from flexor.cli.main import main
+main()
+"""
+
+
+def observe() -> Observation:
+    generator = np.random.default_rng(0)
+    images = {camera: generator.integers(0, 256, (48, 64, 3), np.uint8) for camera in CAMERAS}
+    return Observation(images, generator.normal(size=8).astype(np.float32), "put the red cube on the plate")
+
+
+def test_graphs_are_served_without_torch(exported: Bundle, source: Bundle, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path / 'policy.sock'}"
+    command = [sys.executable, "-c", WITHOUT_TORCH, "serve", str(exported.path), "--bind", address]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None and server.stderr is not None
+        line = server.stdout.readline()
+        assert line.startswith(f"ready {address} {exported.id} onnx cpu fp32 threads=1"), server.stderr.read()
+        with PolicyClient(address, TIMEOUT_S) as client:
+            chunk = client.infer(observe(), step=0, noise_seed=5)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(TIMEOUT_S) == 0
+    finally:
+        server.kill()
+        server.communicate(timeout=TIMEOUT_S)
+    made_by = chunk.provenance
+    assert (made_by.engine, made_by.provider, made_by.precision, made_by.flow_steps) == ("onnx", "cpu", "fp32", STEPS)
+    weights = Policy(source, open_engine(source, flow_steps=STEPS))
+    np.testing.assert_allclose(chunk.actions, weights.infer(observe(), 5).actions, atol=1e-4)
+
+
+def test_the_command_exports_and_benches_what_it_made(source: Bundle, tmp_path: Path) -> None:
+    made, told = tmp_path / "made", tmp_path / "told.json"
+    line = ["export", str(source.path), "--out", str(made), "--rank", str(RANK), "--flow-steps", "2"]
+    run = CliRunner().invoke(app, [*line, "--json", str(told)])
+    assert run.exit_code == 0, run.output
+    found = json.loads(told.read_text())
+    assert (found["format"], found["prefix"], found["rank"], found["flow_steps"]) == ("onnx", "fp32", RANK, 2)
+    assert set(found["bytes"]) == {"bundle.json", "expert.onnx", "norm_stats.json", "prefix.onnx", "tokenizer.json"}
+    assert "already exists" in str(CliRunner().invoke(app, line).exception)
+    line = ["bench", "engines", str(source.path), str(made), "--flow-steps", "2", "--n", "3", "--json", str(told)]
+    assert CliRunner().invoke(app, line).exit_code == 0
+    first, second = json.loads(told.read_text())["engines"]
+    assert (first["engine"], second["engine"], first["ratio"]) == ("torch", "onnx", 1.0)
+    assert first["n"] == second["n"] == 3 and second["memory_mb"] > 0 and second["flow_steps"] == 2
+
+
+def test_int8_without_recorded_episodes_is_wrong_usage(source: Bundle, tmp_path: Path) -> None:
+    line = ["export", str(source.path), "--out", str(tmp_path / "int8"), "--precision", "int8"]
+    run = CliRunner().invoke(app, line)
+    assert run.exit_code == 2 and "--episodes DIR" in run.output
