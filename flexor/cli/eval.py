@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,9 @@ def eval_(
     render: Annotated[
         str | None, typer.Option(help="LIBERO: official or fast frames; by default as the bundle was trained.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help=f"Of the engine, fp32 if not given: {CHOICES}")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=f"Of the engine, the bundle's own if not given: {CHOICES}")
+    ] = None,
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
@@ -82,9 +85,9 @@ def eval_(
     The simulation waits for the policy and every random number follows from the seed: the same command gives the
     same result. On LIBERO an evaluation that was stopped goes on where it was when the command is given again.
 
-    Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
-
     --gate keeps its verdict in BUNDLE/gates/PRECISION.json; exit code 3 when it failed.
+
+    Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
 
     Example: flexor eval BUNDLE --sim libero_spatial --trials 50 --workers 2
 
@@ -101,6 +104,7 @@ def eval_(
     from flexor.cli.shift_view import preview, print_preview
     from flexor.flywheel.evaluate import evaluate, open_policy, open_simulation
     from flexor.flywheel.lockstep import Delay, Manner
+    from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.calibration import Calibration
     from flexor.runtime.inference.precisions import full_name
     from flexor.sim.libero.protocol import OFFICIAL_STARTS
@@ -149,7 +153,7 @@ def eval_(
         print_preview(workplace, coming)
         write_json(json, {"shift": workplace.to_dict(), "seed": seed, "sim": sim, "rows": coming})
         return
-    play = functools.partial(
+    evaluation = functools.partial(
         evaluate,
         sim=robot,
         tasks=chosen,
@@ -167,9 +171,15 @@ def eval_(
         keep=keep or KEEP if matrix or gate else keep,
         fresh=fresh,
         make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
-        make_policy=functools.partial(open_policy, precision=precision),
-        precision=precision,
     )
+
+    def play(
+        bundle: str, *, watch: Callable[[dict[str, Any]], None], precision: str | None = precision
+    ) -> dict[str, Any]:
+        computed = precision or Bundle.open(bundle).precision
+        make_policy = functools.partial(open_policy, precision=computed)
+        return evaluation(bundle, watch=watch, make_policy=make_policy, precision=computed)
+
     if matrix:
         return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)
     planned = total - skip if trials is None else trials * len(chosen or TASKS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ def play_gate(
     """Play both arms, tell them, keep the verdict in the bundle; whether it did not fail.
 
     Args:
-        play: flexor.flywheel.evaluate.evaluate, of everything but bundle, precision, engine and watcher.
+        play: flexor.flywheel.evaluate.evaluate, all settled but bundle, watcher and precision.
         precision: by its full name.
         planned: episodes of each arm.
 
@@ -29,7 +28,6 @@ def play_gate(
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, write_json
     from flexor.errors import FlexorError
-    from flexor.flywheel.evaluate import open_policy
     from flexor.flywheel.success_gate import SuccessPair
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.gates import write_gate
@@ -43,8 +41,7 @@ def play_gate(
                 played.append(row["success"])
                 progress.update(f"playing in {arm}", len(played), planned, f"{sum(played)} succeeded")
 
-            make_policy = partial(open_policy, precision=arm)
-            arms.append(play(bundle, watch=on_episode, make_policy=make_policy, precision=arm))
+            arms.append(play(bundle, watch=on_episode, precision=arm))
     reference, other = arms
     pair = SuccessPair.of(reference, other)
     opened = Bundle.open(bundle)

@@ -42,6 +42,7 @@ def reproduce(
     from flexor.errors import FlexorError
     from flexor.flywheel.evaluate import evaluate, open_simulation
     from flexor.flywheel.reproduction import SUITES, Reproduction
+    from flexor.runtime.inference.bundle import Bundle
     from flexor.sim.libero.assets import prepare
     from flexor.sim.libero.protocol import OFFICIAL_STARTS
 
@@ -84,6 +85,7 @@ def reproduce(
                     fresh=fresh,
                     watch=on_episode,
                     make_robot=functools.partial(open_simulation, libero=its.settings),
+                    precision=Bundle.open(bundle).precision,
                 )
                 kept = ("bundle_hash", "tasks", "worker_deaths", "rows_file")
                 runs.append({"suite": suite, **{key: result[key] for key in kept}})

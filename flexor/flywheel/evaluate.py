@@ -71,7 +71,7 @@ def evaluate(
     watch: Callable[[Row], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
     make_policy: Callable[[str], ServedPolicy] = open_policy,
-    precision: str | None = None,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Play `episodes` episodes: episode i plays tasks[i % len(tasks)] with the seed `seed` + i.
 

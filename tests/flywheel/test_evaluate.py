@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +20,9 @@ from point_world import (
     open_noisy_policy,
     open_point,
 )
+from typer.testing import CliRunner
 
+from flexor.cli.main import app
 from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import evaluate
 from flexor.flywheel.lockstep import Delay, Lockstep, noise_seed
@@ -59,6 +63,22 @@ def test_the_result_has_the_common_names_and_a_row_a_task_and_an_episode():
 def test_the_result_says_in_what_precision_it_was_computed():
     assert run(1, 5, 1)["precision"] == "fp32"
     assert run(1, 5, 1, precision="int8")["precision"] == "int8"
+
+
+@pytest.mark.parametrize(("options", "precision"), [([], "fp32"), (["--precision", "int8"], "int8")])
+def test_the_command_computes_in_the_bundles_own_precision_or_in_another_and_tells_it(
+    options: list[str], precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def on_points(bundle: str, *, watch: Any, precision: str, make_policy: Any, **settled: Any) -> dict[str, Any]:
+        assert make_policy.keywords == {"precision": precision}
+        return run(2, 5, 1, watch=watch, precision=precision)
+
+    monkeypatch.setattr("flexor.flywheel.evaluate.evaluate", on_points)
+    file = tmp_path / "result.json"
+    told = CliRunner().invoke(app, ["eval", "pi05-nano", *options, "--json", str(file)])
+    assert told.exit_code == 0, told.output
+    assert f"point, {precision}" in " ".join(told.output.split())
+    assert json.loads(file.read_text())["precision"] == precision
 
 
 def test_a_part_of_an_evaluation_plays_the_episodes_of_the_whole():

@@ -82,7 +82,7 @@ def test_both_arms_are_played_told_and_kept_beside_parity(tmp_path: Path) -> Non
     bundle = Bundle.open(folder)
     asked: list[str] = []
 
-    def play(name: str, watch: Callable[[dict[str, Any]], None], precision: str, make_policy: object) -> dict[str, Any]:
+    def play(name: str, watch: Callable[[dict[str, Any]], None], precision: str) -> dict[str, Any]:
         asked.append(precision)
         played = evaluate(
             name, "sim:point", ("left",), 3, 5, 1, watch=watch, make_robot=open_point, make_policy=open_noisy_policy

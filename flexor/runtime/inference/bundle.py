@@ -90,6 +90,11 @@ class Bundle:
         """The safetensors file, any float dtype; the engine casts. A bundle of exported graphs has none."""
         return self.path / WEIGHTS
 
+    @property
+    def precision(self) -> str:
+        """What it is computed in when nobody asks for another: that of its graphs, float32 for weights."""
+        return self.config.graphs.precision if self.config.graphs else "fp32"
+
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, limited to the model's prompt length.
 

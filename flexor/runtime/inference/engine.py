@@ -95,7 +95,7 @@ def open_engine(
     Args:
         bundle: what to run.
         engine: key of ENGINES; None for the one that the bundle's graphs are for, torch for weights.
-        precision: what the engine computes in; None for that of the graphs, fp32 for weights.
+        precision: what the engine computes in; the bundle's own when None.
         threads: CPU threads, 1 or more.
         flow_steps: Euler steps; the bundle's own when None.
         force: also in a precision that failed its gate, that this machine only emulates, or into too little memory.
@@ -124,7 +124,7 @@ def open_engine(
         )
     if engine == "torch" and provider is not None:
         raise EngineError(f"engine torch takes no provider ({provider!r}): it runs on the first GPU, if there is one")
-    precision = precision or (graphs.precision if graphs else "fp32")
+    precision = precision or bundle.precision
     module, name = ENGINES[engine]
     try:
         kind = getattr(import_module(module), name)
