@@ -7,6 +7,7 @@ its 8-bit weights, and remembers the largest.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 
@@ -58,7 +59,6 @@ class Fp8:
         self.largest = torch.zeros((), device=weight.device)
         self._per_scale: float | None = None
         self._scales = self._weight_scales[None]  # [1, out], of the sums
-        self._ones = torch.ones(1, 1, device=weight.device)
 
     def calibrate(self, largest: float) -> None:
         """From now on activations are rounded, too, by the scale that follows from the largest observed."""
@@ -90,14 +90,18 @@ class Fp8:
         return to + self(x)
 
     def _scaled(self, rounded: Tensor) -> Tensor:
-        if len(self._ones) < len(rounded):
-            self._ones = self._ones.new_ones(len(rounded), 1)
-        ones = self._ones[: len(rounded)]
+        ones = _ones(len(rounded), rounded.device)
         multiply = torch._scaled_mm  # pyright: ignore[reportPrivateImportUsage]
         return multiply(rounded, self._weight.t(), ones, self._scales, out_dtype=torch.bfloat16)
 
     def _emulated(self, rounded: Tensor) -> Tensor:
         return (rounded.float() @ self._weight.float().t()) * self._scales
+
+
+@functools.cache
+def _ones(rows: int, device: torch.device) -> Tensor:
+    """Scales of so many rows; kept for ever, since a CUDA graph reads them where they were when it was recorded."""
+    return torch.ones(rows, 1, device=device)
 
 
 def observed(program: object) -> dict[str, float]:

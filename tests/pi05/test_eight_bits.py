@@ -66,6 +66,21 @@ def test_both_ways_to_multiply_e4m3_agree() -> None:
     assert (found[0] - found[1]).abs().max() <= 2**-7 * found[1].abs().max()  # one is rounded once more, to bfloat16
 
 
+def test_what_a_graph_recorded_stays_where_it_is_when_more_rows_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiply, scales = torch._scaled_mm, []  # pyright: ignore[reportPrivateImportUsage]
+
+    def recorded(x: Tensor, weight: Tensor, rows: Tensor, *more: Tensor, **options: torch.dtype) -> Tensor:
+        scales.append(rows.data_ptr())
+        return multiply(x, weight, rows, *more, **options)
+
+    monkeypatch.setattr(torch, "_scaled_mm", recorded)
+    product = Fp8(torch.eye(16), None, by_scaled_mm=True)
+    product.calibrate(1.0)
+    for rows in (4, 9, 4):
+        product(torch.ones(rows, 16, dtype=BF16))
+    assert scales[0] == scales[2]
+
+
 def test_sizes_that_a_gpu_does_not_multiply_are_refused() -> None:
     with pytest.raises(ValueError, match=r"multiples of 16; these are \[24, 32\]: use bf16"):
         Fp8(torch.ones(24, 32), None, by_scaled_mm=True)
