@@ -32,7 +32,7 @@ def load(
     Args:
         bundle: folder of a bundle, or the name of one that ships with flexor.
         engine, precision, threads, flow_steps: as `flexor serve` takes them; None means as the bundle has it.
-        force: also in a precision that failed its gate.
+        force: also in a precision that failed its gate, that this machine only emulates, or into too little memory.
         seed: of the noise that chunks begin with; the same seed and observations give the same actions.
 
     Returns:

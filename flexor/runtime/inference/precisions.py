@@ -8,7 +8,7 @@ from flexor.runtime.inference.engine import EngineError
 EXPERT_BESIDE = {"int8": "bf16"}
 """The expert's precision beside a prefix of one, where it is not said and not the same."""
 
-CHOICES = "fp32, bf16, int8, int8w, fp8, bnb8, or prefix and expert: int8+fp32."
+CHOICES = f"{', '.join(WEIGHT_BYTES)}, or prefix and expert: int8+fp32."
 """For the help of an option."""
 
 
