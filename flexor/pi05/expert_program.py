@@ -18,9 +18,10 @@ from torch import Tensor
 
 from flexor.pi05.attention import rotary
 from flexor.pi05.expert import flow_times
-from flexor.pi05.expert_weights import SLOTS, ExpertWeights
+from flexor.pi05.expert_weights import ExpertWeights
 from flexor.pi05.fp8 import take_scales
 from flexor.pi05.gemma import EPSILON
+from flexor.pi05.lora import check_slot
 from flexor.pi05.merged_weights import MergedWeights, Packed, own_weights
 from flexor.pi05.model import Pi05
 
@@ -82,8 +83,7 @@ class ExpertProgram:
         Raises:
             ValueError: no such slot, or an adapter that is refused; the slot is then as it was.
         """
-        if not 1 <= slot < SLOTS:
-            raise ValueError(f"slot is {slot}; expected 1 to {SLOTS - 1}: slot 0 is the model's own")
+        check_slot(slot, first=1)
         self._slots[slot] = self._slots[0] if packed is None else self.merge(packed)
 
     def merge(self, packed: Packed) -> ExpertWeights:

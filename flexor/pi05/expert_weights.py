@@ -15,9 +15,6 @@ from torch import Tensor
 from flexor.pi05.config import Pi05Config
 from flexor.pi05.products import Product, make_product
 
-SLOTS = 4
-"""Sets of weights that a program holds: slot 0 is the model's own for ever, the others carry an adapter each."""
-
 Weight = Callable[[str], Tensor]
 """A projection's weight [out, in] by its name in `Pi05`, and a bias [out] by its own."""
 

@@ -25,7 +25,22 @@ LAYER_PAIRS: dict[str, tuple[str, ...]] = {
 OUTER_PAIRS: dict[str, tuple[str, ...]] = {"action_in": ("action_in_proj",), "action_out": ("action_out_proj",)}
 """Pairs outside the layers."""
 
+SLOTS = 4
+"""Sets of expert weights that a program or an engine holds: slot 0 is the model's own for ever, each other one carries
+an adapter."""
+
 Factors = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
+
+
+def check_slot(slot: int, first: int = 0) -> None:
+    """Whether there is such a slot; with first 1, whether it is for adapters.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if not first <= slot < SLOTS:
+        reason = ": slot 0 is the model's own" if first else ""
+        raise ValueError(f"slot is {slot}; expected {first} to {SLOTS - 1}{reason}")
 
 
 def target_sizes(config: Pi05Config) -> dict[str, tuple[int, int]]:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from flexor.pi05.blocked import gated
 from flexor.pi05.expert_program import ExpertProgram, turn, turns
-from flexor.pi05.expert_weights import SLOTS, fuse_qkv
+from flexor.pi05.expert_weights import fuse_qkv
 from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaLayer, RmsNorm
+from flexor.pi05.lora import check_slot
 from flexor.pi05.merged_weights import Packed
 from flexor.pi05.model import Pi05, check_denoise
 from flexor.pi05.products import DTYPES, PRECISIONS, make_product, take_layers
@@ -180,8 +181,7 @@ class Program:
         See `Pi05.denoise` for the clamped prefix and the errors.
         """
         check_denoise(self.config, noise, self.expert.steps, action_prefix)
-        if not 0 <= slot < SLOTS:
-            raise ValueError(f"slot is {slot}; expected 0 to {SLOTS - 1}")
+        check_slot(slot)
         return self.expert.denoise(prefix.keys, prefix.values, prefix.rope, noise, action_prefix, slot)
 
     @torch.inference_mode()

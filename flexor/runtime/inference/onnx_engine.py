@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession, IOBinding, OrtValue
 
 from flexor.pi05.images import pillow_resample
-from flexor.pi05.lora import check_packed, packed_shapes, widen
+from flexor.pi05.lora import SLOTS, check_packed, check_slot, packed_shapes, widen
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.inference.graphs import ANY, Port, expert_ports, prefix_ports
 from flexor.runtime.inference.onnx_session import open_session
-
-SLOTS = 4  # slot 0 is the base
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +112,13 @@ class OnnxEngine:
         Raises:
             EngineError: a slot that cannot be written, or an adapter that is not for these graphs.
         """
-        if not 1 <= slot < SLOTS:
-            raise EngineError(f"slot is {slot}; expected 1 to {SLOTS - 1}: slot 0 is the bundle's own")
+        try:
+            check_slot(slot, first=1)
+            rank = 0 if tensors is None else check_packed(self._config, tensors)
+        except ValueError as error:
+            raise EngineError(f"slot {slot} is as it was: {error}") from error
         made = self._slots[0]
         if tensors is not None:
-            try:
-                rank = check_packed(self._config, tensors)
-            except ValueError as error:
-                raise EngineError(f"slot {slot} is as it was: {error}") from error
             if rank > self._graphs.rank:
                 raise EngineError(
                     f"slot {slot} is as it was: the adapter has rank {rank}, and the graphs of {self._bundle_id} take"
@@ -143,8 +140,10 @@ class OnnxEngine:
         Raises:
             EngineError: a slot that there is not, or shapes that do not fit.
         """
-        if not 0 <= slot < SLOTS:
-            raise EngineError(f"slot is {slot}; expected 0 to {SLOTS - 1}")
+        try:
+            check_slot(slot)
+        except ValueError as error:
+            raise EngineError(str(error)) from error
         clamped = 0 if action_prefix is None else len(action_prefix)
         if action_prefix is not None:
             self._clamp[:clamped] = action_prefix

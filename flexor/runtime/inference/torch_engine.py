@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flexor.pi05.expert_weights import SLOTS
 from flexor.pi05.fp8 import calibrate
+from flexor.pi05.lora import SLOTS
 from flexor.pi05.merged_weights import Packed, own_weights
 from flexor.pi05.model import Pi05
 from flexor.pi05.precision import dtype_of

@@ -16,7 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from flexor.pi05.expert_weights import SLOTS, ExpertWeights, assign_weights
+from flexor.pi05.expert_weights import ExpertWeights, assign_weights
+from flexor.pi05.lora import SLOTS, check_slot
 from flexor.pi05.merged_weights import Packed
 from flexor.pi05.model import check_denoise
 from flexor.pi05.products import DTYPES
@@ -110,8 +111,7 @@ class GraphProgram:
     ) -> tuple[Tensor, Tensor]:
         """See `Program.denoise`; the results are the caller's own."""
         check_denoise(self._program.config, noise, self._program.expert.steps, action_prefix)
-        if not 0 <= slot < SLOTS:
-            raise ValueError(f"slot is {slot}; expected 0 to {SLOTS - 1}")
+        check_slot(slot)
         self._record_all()
         self._publish(slot)
         if prefix is not self._there:
@@ -128,8 +128,7 @@ class GraphProgram:
     @torch.inference_mode()
     def load_slot(self, slot: int, packed: Packed | None) -> None:
         """See `Program.load_slot`: merged here and now, copied to where the graphs read it by the next `denoise`."""
-        if not 1 <= slot < SLOTS:
-            raise ValueError(f"slot is {slot}; expected 1 to {SLOTS - 1}: slot 0 is the model's own")
+        check_slot(slot, first=1)
         with nullcontext() if self._beside is None else torch.cuda.stream(self._beside):
             staged = self._slots[0] if packed is None else self._program.expert.merge(packed)
         if self._beside is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from flexor.pi05.expert_weights import SLOTS
 from flexor.pi05.fp8 import LEAST_CAPABILITY, multiplies_e4m3
+from flexor.pi05.lora import SLOTS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.inference.memory import Room, check_memory, host_room

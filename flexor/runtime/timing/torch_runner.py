@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from flexor.pi05.config import PRESETS, Pi05Config
-from flexor.pi05.expert_weights import SLOTS
 from flexor.pi05.fp8 import calibrate, observed
 from flexor.pi05.init import randomise
 from flexor.pi05.merged_weights import Packed
@@ -92,8 +91,6 @@ class Runner:
         EngineError: a mode that does not exist, or that needs a GPU where there is none.
     """
 
-    slots = SLOTS
-
     def __init__(self, question: Question, model: Pi05) -> None:
         device = model.action_in_proj.weight.device
         if question.mode not in MODES:
@@ -125,9 +122,7 @@ class Runner:
 
     def load_slot(self, slot: int, tensors: Packed | None) -> None:
         """See Engine."""
-        torch.set_num_threads(
-            self._threads
-        )  # a new thread has another number, with which sums differ in their last bit
+        torch.set_num_threads(self._threads)  # a new thread has another number, and sums differ in their last bit
         self._program.load_slot(slot, tensors)
 
     def encode(self) -> None:
