@@ -12,8 +12,8 @@ from flexor.runtime.inference.precisions import CHOICES
 
 def swap(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
-    engine: Annotated[str, typer.Option(help="What runs the bundle: torch.")] = "torch",
-    precision: Annotated[str, typer.Option(help=CHOICES)] = "fp32",
+    engine: Annotated[str | None, typer.Option(help="torch, or onnx for exported graphs; the one that fits.")] = None,
+    precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
     samples: Annotated[int, typer.Option(min=1, help="Chunks on one prefix, as the entropy draws them.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
     n: Annotated[int, typer.Option(min=1, help="Swaps.")] = 100,
@@ -47,7 +47,9 @@ def swap(
     carried = carrier()
     with Progress() as progress:
         result = measure_swap(carried, carrier, opened.model_config, n, progress.update)
-    title = f"{opened.name}: {engine} {precision} on {carried.engine.provider}, N {samples}, load average {load:.2f}"
+    measured = carried.engine
+    ran = f"{measured.name} {measured.precision} on {measured.provider}"
+    title = f"{opened.id}: {ran}, N {samples}, load average {load:.2f}"
     rows = [
         ("a chunk, no adapter, p50, ms", result["base_p50_ms"]),
         ("a chunk with one, p50, ms", result["carry_p50_ms"]),
@@ -61,6 +63,6 @@ def swap(
         f"{result['lost']} of {result['chunks']} chunks lost while another thread swapped {n} times, "
         f"{result['recaptures']} graphs recorded"
     )
-    setting = {"bundle": opened.name, "engine": engine, "precision": carried.engine.precision, "samples": samples}
-    setting |= {"provider": carried.engine.provider, "threads": threads, "load_average": load}
+    setting = {"bundle": opened.id, "hash": opened.hash, "engine": measured.name, "precision": measured.precision}
+    setting |= {"provider": measured.provider, "samples": samples, "threads": threads, "load_average": load}
     write_json(json, {**setting, **result})

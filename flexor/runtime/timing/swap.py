@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -130,11 +130,12 @@ def _swap_beside(
             carrier.load_slot(SLOT, adapters[turn % 2])
             told("swapping beside chunks", turn + 1, n)
 
-    thread = threading.Thread(target=load, name="swaps")
-    thread.start()
     chunks = lost = 0
-    while thread.is_alive():
-        found = carrier.chunk(SLOT)
-        chunks += 1
-        lost += not any(np.array_equal(found, one) for one in known)
+    with ThreadPoolExecutor(1, "swaps") as pool:
+        loading = pool.submit(load)
+        while not loading.done():
+            found = carrier.chunk(SLOT)
+            chunks += 1
+            lost += not any(np.array_equal(found, one) for one in known)
+    loading.result()  # what ended it early is no measurement
     return chunks, lost

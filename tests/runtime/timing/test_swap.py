@@ -47,6 +47,20 @@ def test_what_goes_wrong_is_counted(torn: bool, captures: int) -> None:
     assert (result["recaptures"] > 0) == bool(captures)
 
 
+def test_a_load_that_fails_is_no_measurement() -> None:
+    class Broken(Halves):
+        loads = 0
+
+        def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
+            super().load_slot(slot, tensors)
+            self.loads += 1
+            if self.loads == 10:  # by then two are known, five were swapped, and another thread swaps
+                raise OSError("no memory")
+
+    with pytest.raises(OSError, match="no memory"):
+        measure_swap(Broken(), Halves, PRESETS["pi05-micro"], 5, lambda what, done, of: None)
+
+
 def test_the_command_swaps_a_real_engine(tmp_path: Path, micro_bundle: Bundle) -> None:
     file = tmp_path / "swap.json"
     run = CliRunner().invoke(app, ["bench", "swap", str(micro_bundle.path), "--n", "3", "--json", str(file)])
