@@ -32,7 +32,7 @@ def export(
     """Export a bundle to graphs that compute the same, adapters included, and are served by the same command.
 
     Two graphs: the prefix, and the expert with all its flow steps, which takes an adapter's tensors as inputs. int8
-    quantises each in two ways and takes the quickest that is near enough, or leaves it in fp32.
+    quantises each in two ways and takes the quickest that is near enough and worth it, or leaves it in fp32.
 
     Example: flexor export pi05-nano --format onnx --precision int8 --episodes data/tabletop --out runs/nano-int8
     """
@@ -59,7 +59,7 @@ def export(
             (candidate.graph, candidate.method, candidate.ms, candidate.cos_mean, candidate.cos_min, candidate.passed)
             for candidate in exported.candidates
         ]
-        table("graphs to choose from", ("graph", "products", "p50 ms", "cosine, mean", "worst", "near enough"), rows)
+        table("graphs to choose from", ("graph", "products", "ms", "cosine, mean", "worst", "near enough"), rows)
     sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
     rows = [(name, size / 1e6) for name, size in sizes.items()]
     table(f"{made.id}: {graphs.format}, {graphs.precision}, rank {graphs.rank}", ("file", "MB"), rows)
