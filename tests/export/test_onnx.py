@@ -272,7 +272,7 @@ def test_verify_keeps_its_verdict_and_what_fails_is_not_served(
     assert CliRunner().invoke(app, line).exit_code == 3
     opened = Bundle.open(copied)
     assert gate_path(opened, "fp32").exists()
-    with pytest.raises(GateError, match=r"in fp32 failed its gate .*serve the bundle that it was exported from, .*--force"):
+    with pytest.raises(GateError, match=r"failed its gate .*serve the bundle that it was exported from, .*--force"):
         open_engine(opened)
     open_engine(opened, force=True)
 

@@ -93,9 +93,10 @@ def check_gate(bundle: Bundle, precision: str) -> None:
     failed = {part: found for part, found in _read(bundle, precision).items() if found["passed"] is False}
     if failed:
         reasons = "; ".join(f"{part}: {found['told']}" for part, found in failed.items())
+        instead = "serve it in fp32" if bundle.config.graphs is None else "serve the bundle that it was exported from"
         raise GateError(
-            f"{bundle.id} in {precision} failed its gate ({gate_path(bundle, precision)}): {reasons}; serve it in fp32,"
-            " or anyway with --force"
+            f"{bundle.id} in {precision} failed its gate ({gate_path(bundle, precision)}): {reasons}; {instead}, or"
+            " anyway with --force"
         )
 
 
