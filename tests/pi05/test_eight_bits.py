@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,7 +71,7 @@ def test_both_ways_to_multiply_e4m3_agree() -> None:
 def test_what_a_graph_recorded_stays_where_it_is_when_more_rows_come(monkeypatch: pytest.MonkeyPatch) -> None:
     multiply, scales = torch._scaled_mm, []  # pyright: ignore[reportPrivateImportUsage]
 
-    def recorded(x: Tensor, weight: Tensor, rows: Tensor, *more: Tensor, **options: torch.dtype) -> Tensor:
+    def recorded(x: Tensor, weight: Tensor, rows: Tensor, *more: Any, **options: Any) -> Tensor:
         scales.append(rows.data_ptr())
         return multiply(x, weight, rows, *more, **options)
 
