@@ -61,7 +61,7 @@ def verify_graphs(
     rows = [(name, moved, part.cos_mean, part.cos_min, part.mean_abs, part.max_abs) for name, part, moved in parts]
     if (held := parity.committed) is not None:
         rows.append(("with committed actions", None, held.cos_mean, held.cos_min, held.mean_abs, held.max_abs))
-    rows.append(("all others", None, whole.cos_mean, whole.cos_min, whole.mean_abs, whole.max_abs))
+    rows.append(("all", None, whole.cos_mean, whole.cos_min, whole.mean_abs, whole.max_abs))
     rows.append(("at least", None, least_mean, least_worst, None, None))
     title = f"{exported.id} in {engine.precision} beside {made_from.id} in fp32, {len(observations)} observations"
     table(title, ("", "moves actions by", "cosine, mean", "worst", "difference, mean", "largest"), rows)

@@ -41,13 +41,12 @@ class GraphParity:
     """What was compared.
 
     Attributes:
-        whole: all chunks together, but for the committed.
+        whole: all chunks together; what is judged.
         base: those without an adapter.
         adapters: those of each adapter.
         moved: by how much of their spread each adapter moves the source's actions.
         committed: chunks without an adapter that continue the first actions of the source's own, where the policy was
-            trained for it. What is committed often leaves two ways that the last bit decides between, so these are told
-            and not judged.
+            trained for it.
     """
 
     whole: Parity
@@ -118,8 +117,9 @@ def compare_with_source(
     base, *adapters = (compare_actions(found) for found in stacked)
     spread = stacked[0][:, 0].std()
     moved = tuple(float(np.abs(found[:, 0] - stacked[0][:, 0]).mean() / spread) for found in stacked[1:])
-    committed = compare_actions(np.stack(continued).astype(np.float64)) if continued else None
-    return GraphParity(compare_actions(np.concatenate(stacked)), base, tuple(adapters), moved, committed)
+    held = [np.stack(continued).astype(np.float64)] if continued else []
+    committed = compare_actions(held[0]) if held else None
+    return GraphParity(compare_actions(np.concatenate((*stacked, *held))), base, tuple(adapters), moved, committed)
 
 
 def _expected(
