@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 EPISODES = 200
-CONDITIONS = ("sim", "seed", "shift", "protocol", "starts", "render")
+CONDITIONS = ("sim", "seed", "delay", "protocol", "starts", "render")
 """Of an evaluation, what a gate says of its episodes."""
 
 

@@ -15,10 +15,10 @@ from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError, open_engine
 from flexor.runtime.inference.torch_limits import torch_device
 from flexor.runtime.timing.latency import Percentiles
+from flexor.runtime.timing.swap import Told
 from flexor.runtime.timing.torch_machine import synchronise
 
 WARM_UP = 2
-Told = Callable[[str, int, int], None]
 Shape = tuple[int, int]
 """in, out of a product."""
 
@@ -63,10 +63,10 @@ def time_bundle(bundle: Bundle, precisions: Sequence[str], threads: int, n: int,
         EngineError, BundleError: as open_engine.
     """
     config = bundle.model_config
-    size, steps = config.vision.image_size, config.max_prompt_tokens
+    size = config.vision.image_size
     images = np.zeros((len(bundle.cameras), 3, size, size), np.float32)
     noise = np.random.default_rng(0).standard_normal((1, config.horizon, config.action_dim), np.float32)
-    tokens = np.ones(steps, np.int64)
+    tokens = np.ones(config.max_prompt_tokens, np.int64)
     calls: dict[str, Callable[[], object]] = {}
     for done, precision in enumerate(precisions):
         engine = open_engine(bundle, precision=precision, threads=threads, force=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,12 +13,11 @@ from flexor.pi05.lora import random_adapter
 from flexor.pi05.model import Pi05
 from flexor.runtime.inference.torch_limits import torch_device
 from flexor.runtime.timing.latency import Percentiles
+from flexor.runtime.timing.swap import RANK, SIZE, Told
 from flexor.runtime.timing.torch_machine import MachineSpeed, measure_machine, synchronise
 from flexor.runtime.timing.torch_runner import Question, Runner, draw_model
 
 WARM_UP = 2
-RANK, SIZE = 8, 0.1  # of the adapter that is carried
-Told = Callable[[str, int, int], None]
 
 
 def measure_roofline(

@@ -15,9 +15,9 @@ import torch
 from flexor.pi05.model import Pi05
 from flexor.runtime.environment import environment
 from flexor.runtime.inference.torch_limits import torch_device
-from flexor.runtime.timing.swap import measure_swap
+from flexor.runtime.timing.swap import Told, measure_swap
 from flexor.runtime.timing.torch_machine import measure_machine
-from flexor.runtime.timing.torch_roofline import Told, measure_roofline
+from flexor.runtime.timing.torch_roofline import measure_roofline
 from flexor.runtime.timing.torch_runner import Question, Runner, draw_model
 
 SWAPS = 20
