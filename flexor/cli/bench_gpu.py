@@ -45,3 +45,5 @@ def gpu(
         else:
             rows.append((what, line["p50_ms"], line["ratio"], line["cosine"]))
     table(f"{preset} on {lines[0]['env']['gpu']}", ("", "p50, ms", "to the floor", "cosine to eager"), rows)
+    if any("error" in line for line in lines):
+        raise typer.Exit(3)

@@ -22,7 +22,7 @@ def play_gate(
         planned: episodes of each arm.
 
     Raises:
-        FlexorError: a bundle that changed meanwhile or cannot be written, workers that keep dying.
+        FlexorError: a bundle of graphs, one that changed meanwhile or cannot be written, workers that keep dying.
     """
     from flexor.cli.eval_view import print_evaluation
     from flexor.cli.progress import Progress
@@ -32,6 +32,11 @@ def play_gate(
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.gates import write_gate
 
+    if Bundle.open(bundle).config.graphs is not None:
+        raise FlexorError(
+            f"{bundle} holds exported graphs, which compute in {precision} alone, and --gate plays float32 beside it;"
+            " name the bundle of weights that they were exported from"
+        )
     arms = []
     with Progress() as progress:
         for arm in ("fp32", precision):

@@ -36,7 +36,7 @@ class Graphs:
         source: hash of the bundle that the graphs were made from.
 
     Raises:
-        ValueError: an unknown format or precision, or a rank below 1.
+        ValueError: an unknown format or precision, a rank below 1, or a value of another type.
     """
 
     format: str
@@ -55,6 +55,11 @@ class Graphs:
                 raise ValueError(f"graphs.{name} is {value!r}; expected one of {', '.join(GRAPH_PRECISIONS)}")
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"graphs.rank is {self.rank!r}; expected a whole number, 1 or more")
+        for name, kind, expected in (("one_step", bool, "true or false"), ("opset", int, "a whole number")):
+            if type(value := getattr(self, name)) is not kind:
+                raise ValueError(f"graphs.{name} is {value!r}; expected {expected}")
+        if not isinstance(self.source, str):
+            raise ValueError(f"graphs.source is {self.source!r}; expected the hash of a bundle")
 
     @property
     def precision(self) -> str:

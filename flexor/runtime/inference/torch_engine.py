@@ -68,7 +68,7 @@ class TorchEngine:
         if bundle.model_config.prefix.kv_heads == 1:  # what a Program can compute
             model, self.slots = load_model(bundle, None), SLOTS
             own = own_weights(model)  # adapters are merged into what is stored; a GPU needs no second copy of it
-            self._program = Program(model.to(self._device), flow_steps, prefix, expert, own)
+            self._program = Program(model.to(self._device), flow_steps, prefix, expert, own, release=True)
             if "fp8" in (prefix, expert):
                 self._calibrate(bundle)
             self._runner = self._record(self._program, len(bundle.config.cameras), {prefix, expert})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -68,11 +68,13 @@ def test_a_chunk_is_of_one_adapter_while_another_thread_loads(micro_bundle: Bund
         for turn in range(30):
             engine.load_slot(1, adapters[turn % 3])
 
-    thread = threading.Thread(target=load)
-    thread.start()
-    while thread.is_alive():
-        found = ask(engine, 1)
-        assert any(np.array_equal(found, one) for one in known)
+    with ThreadPoolExecutor(1) as pool:
+        loading, asked = pool.submit(load), 0
+        while not loading.done():
+            found, asked = ask(engine, 1), asked + 1
+            assert any(np.array_equal(found, one) for one in known)
+        loading.result()
+    assert asked > 0
 
 
 def test_a_refused_adapter_leaves_its_slot_as_it_was(micro_bundle: Bundle) -> None:

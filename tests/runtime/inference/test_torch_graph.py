@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -175,11 +176,13 @@ def test_every_chunk_is_of_one_adapter_while_another_thread_loads(static: GraphP
         for turn in range(9):
             program.load_slot(1, (None, ADAPTERS[1], ADAPTERS[3])[turn % 3])
 
-    thread = threading.Thread(target=load)
-    thread.start()
-    while thread.is_alive():
-        found = ask(program, 1, *asked)[0]
-        assert any(torch.equal(found, one) for one in known)
+    with ThreadPoolExecutor(1) as pool:
+        loading, chunks = pool.submit(load), 0
+        while not loading.done():
+            found, chunks = ask(program, 1, *asked)[0], chunks + 1
+            assert any(torch.equal(found, one) for one in known)
+        loading.result()
+    assert chunks > 0
 
 
 def test_wrong_requests_are_refused_by_name(static: GraphProgram) -> None:
