@@ -229,9 +229,8 @@ sys.meta_path.insert(0, Blocked())
 from flexor.runtime import metrics
 from flexor.runtime.inference import bundle, bundle_writer, entropy, policy
 from flexor.runtime.inference.engine import EngineError, open_engine
-from types import SimpleNamespace
 try:
-    open_engine(SimpleNamespace(config=SimpleNamespace(flow_steps=10)))
+    open_engine(bundle.Bundle.open("pi05-nano"))
 except EngineError as error:
     print(error)
 assert not {"torch", "mujoco"} & set(sys.modules)
