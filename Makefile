@@ -79,9 +79,10 @@ bench: $(RUN_STAMP) ## latency of the embedded default on this machine
 
 bench-gpu: $(DEV_STAMP) ## on a GPU: the tests that need one, and its figures (docs/gpu.md)
 	$(BIN)/pytest -m gpu -rs
-	$(BIN)/flexor bench gpu docs/results/gpu/roofline.jsonl
+	mkdir -p docs/results/gpu
 	$(BIN)/flexor bench latency pi05-nano --precision bf16 --json docs/results/gpu/latency.json
 	$(BIN)/flexor bench swap pi05-nano --precision bf16 --json docs/results/gpu/swap.json
+	$(BIN)/flexor bench gpu docs/results/gpu/roofline.jsonl
 
 $(RUN_STAMP): pyproject.toml constraints.txt | check-python
 	"$(PYTHON)" -m venv .venv

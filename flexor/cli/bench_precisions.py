@@ -33,8 +33,6 @@ def precisions(
     """
     import os
 
-    # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from flexor.cli.progress import Progress

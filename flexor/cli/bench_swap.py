@@ -28,9 +28,6 @@ def swap(
     """
     import os
 
-    # Before torch is imported: two spinning OpenMP threads on two busy cores make every layer wait.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
     from flexor.runtime.inference.bundle import Bundle

@@ -36,9 +36,6 @@ def export(
 
     Example: flexor export pi05-nano --format onnx --precision int8 --episodes data/tabletop --out runs/nano-int8
     """
-    import os
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by torch when it is imported
     from flexor.cli.report import console, progress_console, table, write_json
     from flexor.export.onnx.exporter import Wish, export_onnx
     from flexor.export.recorded_observations import recorded_observations

@@ -51,9 +51,6 @@ def verify(
 
     Example: flexor verify runs/pi05-nano --precision int8 --episodes data/tabletop
     """
-    import os
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by torch when it is imported
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
     from flexor.export.parity import compare_policies

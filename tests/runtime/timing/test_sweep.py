@@ -37,7 +37,7 @@ def test_the_table_holds_modes_precisions_and_adapters_of_one_model() -> None:
     assert len(set(questions)) == len(questions)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_the_command_says_that_it_needs_a_gpu(tmp_path: Path) -> None:
+def test_the_command_says_that_it_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     run = CliRunner().invoke(app, ["bench", "gpu", str(tmp_path / "x.jsonl")])
     assert run.exit_code != 0 and "sees no GPU here" in str(run.exception or run.output)
