@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.worker_pool import Job, Result, WorkerPool
 from flexor.sim.demonstrator import Demonstrator, open_demonstrator, sentences_of
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
+from flexor.sim.pilot import Pilot, PilotSettings
 from flexor.sim.shift import NONE, Shift
 
 SENTENCES_FILE = "sentences.json"
@@ -34,6 +36,7 @@ class CollectSettings(BaseModel):
     image_size: int = Field(default=128, ge=32, description="pixels a side of both cameras")
     images: str = Field(default="jpeg", pattern="^(jpeg|png)$", description="how frames are stored")
     disturbance: DisturbanceSettings = DisturbanceSettings()
+    pilot: PilotSettings = PilotSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +132,24 @@ def _check_shift(out: Path, file: str, shift: Shift) -> None:
 def _worker(out: Path, sim: str, settings: CollectSettings, shift: Shift) -> Callable[[Job], Result]:
     """In a worker: one robot for all its episodes."""
     robot = open_demonstrator(sim, settings.image_size, shift)
+    pilot = Pilot.open(settings.pilot)
 
     def record(job: Job) -> Result:
         with EpisodeRecorder(out, images=settings.images) as recorder:
-            return asdict(record_demonstration(robot, recorder, job["task"], job["seed"], settings))
+            return asdict(record_demonstration(robot, recorder, job["task"], job["seed"], settings, pilot))
 
     return record
 
 
 def record_demonstration(
-    robot: Demonstrator, recorder: EpisodeRecorder, task: str, seed: int, settings: CollectSettings
+    robot: Demonstrator,
+    recorder: EpisodeRecorder,
+    task: str,
+    seed: int,
+    settings: CollectSettings,
+    pilot: Pilot | None = None,
 ) -> Demonstration:
-    """Record one episode: played actions disturbed, labels the expert's own."""
+    """Record one episode: what is played is disturbed, or the pilot's; the labels are the expert's own."""
     spec = robot.spec
     begun = robot.reset(seed, task)
     recorder.begin(
@@ -153,17 +162,24 @@ def record_demonstration(
             adapter="base",
             hz=spec.hz,
             cameras=tuple(spec.cameras),
-            extra=spec.conditions,
+            extra=spec.conditions if pilot is None else {**spec.conditions, "pilot": pilot.name},
         )
     )
     expert = robot.expert()
     disturbance = Disturbance(settings.disturbance, np.random.default_rng([seed, 1]))
+    if pilot is not None:
+        pilot.begin(np.random.default_rng([seed, 2]))
     step, success, left = 0, False, settings.linger_steps
     while step < spec.max_steps and left >= 0:
-        label = expert()
-        played = label if success else disturbance.apply(step, label)
+        label, look = expert(), cache(robot.observe)
         if step % settings.frame_every == 0:
-            recorder.frames(step, robot.observe().images)
+            recorder.frames(step, look().images)
+        if success:
+            played = label
+        elif pilot is not None and pilot.drives():
+            played = pilot.act(look)
+        else:
+            played = disturbance.apply(step, label)
         recorder.step(step, robot.state(), played, label=label)
         success = bool(robot.act(played).success)
         left = left - 1 if success else settings.linger_steps
