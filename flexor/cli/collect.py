@@ -34,6 +34,9 @@ def collect(
     Example: flexor collect --out data/tabletop --episodes 200 disturbance.noise_high=0.4
 
     Example: flexor collect --sim libero_spatial --counterfactual --out data/libero --episodes 250
+
+    Example, where a policy drives in turns and the oracle says what it should have done (DAgger):
+    flexor collect --out data/tabletop --episodes 200 --seed 3000 pilot.bundle=pi05-nano
     """
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
