@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from flexor.cli.report import JsonFile
+from flexor.runtime.inference.graphs import GRAPH_FILES
 
 
 def export(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
     out: Annotated[Path, typer.Option(help="Folder to become the bundle of graphs.")],
-    format_: Annotated[Literal["onnx"], typer.Option("--format", help="Of the graphs.")] = "onnx",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    format_: Annotated[str, typer.Option("--format", help=f"Of the graphs: {', '.join(GRAPH_FILES)}.")] = "onnx",
+    precision: Annotated[str, typer.Option(help="fp32; for onnx also fp16 and int8.")] = "fp32",
     episodes: Annotated[
         Path | None, typer.Option(help="Folder of recorded episodes; int8 finds scales and chooses graphs on them.")
     ] = None,
@@ -37,26 +38,22 @@ def export(
     Example: flexor export pi05-nano --format onnx --precision int8 --episodes data/tabletop --out runs/nano-int8
     """
     from flexor.cli.report import console, progress_console, table, write_json
-    from flexor.export.onnx.exporter import Wish, export_onnx
+    from flexor.export.exporter import Wish, export_graphs
     from flexor.export.recorded_observations import recorded_observations
     from flexor.runtime.inference.bundle import Bundle
 
-    opened = Bundle.open(bundle)
+    wish, opened = Wish(format_, precision, rank, flow_steps, prompt_tokens, one_step), Bundle.open(bundle)
     if precision == "int8" and episodes is None:
         raise typer.BadParameter("needs recorded episodes; give --episodes DIR", param_hint="--precision int8")
-    wish = Wish(precision, rank, flow_steps, prompt_tokens, one_step)
     found = [] if episodes is None else recorded_observations(episodes, opened.config.cameras, n)
     with progress_console.status("exporting", spinner="line") as status:
-        exported = export_onnx(opened, out, wish, found, status.update)
+        exported = export_graphs(opened, out, wish, found, status.update)
     made = exported.bundle
     graphs = made.config.graphs
     assert graphs is not None
-    if exported.candidates:
-        rows = [
-            (candidate.graph, candidate.method, candidate.ms, candidate.cos_mean, candidate.cos_min, candidate.passed)
-            for candidate in exported.candidates
-        ]
-        table("graphs to choose from", ("graph", "products", "ms", "cosine, mean", "worst", "near enough"), rows)
+    if exported.measured:
+        columns = tuple(exported.measured[0])
+        table("graphs to choose from", columns, [tuple(row.values()) for row in exported.measured])
     sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
     rows = [(name, size / 1e6) for name, size in sizes.items()]
     table(f"{made.id}: {graphs.format}, {graphs.precision}, rank {graphs.rank}", ("file", "MB"), rows)
@@ -69,7 +66,7 @@ def export(
             "path": out,
             **graphs.to_dict(),
             "flow_steps": made.config.flow_steps,
-            "candidates": [candidate.to_dict() for candidate in exported.candidates],
+            "candidates": list(exported.measured),
             "bytes": sizes,
         },
     )

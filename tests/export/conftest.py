@@ -6,7 +6,7 @@ import pytest
 import torch
 from exported_bundles import RANK, STEPS, write_micro
 
-from flexor.export.onnx.exporter import Wish, export_onnx
+from flexor.export.exporter import Wish, export_graphs
 from flexor.runtime.inference.bundle import Bundle
 
 
@@ -20,4 +20,4 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def exported(source: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """In fp32, with the horizon and prompt of the source and STEPS flow steps."""
     out = tmp_path_factory.mktemp("exported") / "graphs"
-    return export_onnx(source, out, Wish(rank=RANK, flow_steps=STEPS)).bundle
+    return export_graphs(source, out, Wish(rank=RANK, flow_steps=STEPS)).bundle

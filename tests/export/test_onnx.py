@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from flexor.cli.main import app
 from flexor.errors import FlexorError
+from flexor.export.exporter import Wish, export_graphs
 from flexor.export.onnx.choose import WORTH
-from flexor.export.onnx.exporter import Wish, export_onnx
 from flexor.export.onnx.tracing import OPSET
 from flexor.export.recorded_observations import recorded_observations
 from flexor.pi05.lora import packed_shapes, random_adapter
@@ -123,6 +123,16 @@ def test_a_larger_adapter_and_a_broken_one_leave_the_slot_as_it_was(engine: Engi
     engine.load_slot(1, None)
 
 
+def test_arrays_of_other_shapes_and_dtypes_are_refused_by_name(engine: Engine) -> None:
+    images, tokens, noise = question(9)
+    with pytest.raises(EngineError, match=r"images is float32 \[1, 3, 32, 32\]; expected float32 \[2, 3, 32, 32\]"):
+        engine.encode(images[:1], tokens)
+    prefix = engine.encode(images, tokens)
+    for wrong in (noise[0], noise[:0], noise[:, :5], noise.astype(np.float64)):
+        with pytest.raises(EngineError, match=r"noise is .*; expected float32 \['N', 10, 7\]"):
+            engine.denoise(prefix, wrong, None)
+
+
 def test_answers_are_the_callers_own_and_a_prefix_outlives_later_calls(engine: Engine) -> None:
     images, tokens, noise = question(9, 1, 1)
     prefix = engine.encode(images, tokens)
@@ -146,9 +156,12 @@ def test_a_file_alone_tells_what_it_is(exported: Bundle, source: Bundle, role: s
     assert inputs["images" if role == "prefix" else "noise"] == ([2, 3, 32, 32] if role == "prefix" else ["N", 10, 7])
 
 
-def test_one_step_a_call_with_large_weights_beside_the_file(source: Bundle, program: Program, tmp_path: Path) -> None:
+def test_one_step_a_call_with_large_weights_beside_the_file(
+    source: Bundle, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexor.export.onnx.graph_file.EXTERNAL_BYTES", 1000)
     wish = Wish(rank=RANK, flow_steps=STEPS, one_step=True)
-    made = export_onnx(source, tmp_path / "step", wish, external_bytes=1000).bundle
+    made = export_graphs(source, tmp_path / "step", wish).bundle
     assert (made.path / "expert.onnx.data").stat().st_size > 10 * 1024
     opened = open_engine(made)
     for found, expected in zip(ask(opened, 2, 3), expect(program, 2, 3), strict=True):
@@ -161,8 +174,8 @@ def test_one_step_a_call_with_large_weights_beside_the_file(source: Bundle, prog
 
 
 def test_float16_is_half_the_size_and_near(source: Bundle, exported: Bundle, program: Program, tmp_path: Path) -> None:
-    wish = Wish("fp16", RANK, STEPS)
-    made = export_onnx(source, tmp_path / "half", wish).bundle
+    wish = Wish("onnx", "fp16", RANK, STEPS)
+    made = export_graphs(source, tmp_path / "half", wish).bundle
     assert (made.path / "prefix.onnx").stat().st_size < 0.7 * (exported.path / "prefix.onnx").stat().st_size
     opened, expected = open_engine(made), expect(program)[0]
     assert opened.precision == "fp16"
@@ -173,19 +186,19 @@ def test_float16_is_half_the_size_and_near(source: Bundle, exported: Bundle, pro
 @pytest.mark.slow
 def test_int8_graphs_are_chosen_by_what_was_measured(source: Bundle, recorded: Path, tmp_path: Path) -> None:
     observations = recorded_observations(recorded, source.config.cameras, 64)
-    exported = export_onnx(source, tmp_path / "int8", Wish("int8", RANK, STEPS), observations)
-    assert [(found.graph, found.method) for found in exported.candidates] == [
+    exported = export_graphs(source, tmp_path / "int8", Wish("onnx", "int8", RANK, STEPS), observations)
+    assert [(found["graph"], found["method"]) for found in exported.measured] == [
         (graph, method) for graph in ("prefix", "expert") for method in ("fp32", "dynamic", "static")
     ]
     graphs = exported.bundle.config.graphs
     assert graphs is not None
     for graph in ("prefix", "expert"):
-        plain, *others = (found for found in exported.candidates if found.graph == graph)
-        worth = [found for found in others if found.passed and found.ms <= WORTH * plain.ms]
+        plain, *others = (found for found in exported.measured if found["graph"] == graph)
+        worth = [found for found in others if found["passed"] and found["ms"] <= WORTH * plain["ms"]]
         assert getattr(graphs, graph) == ("int8" if worth else "fp32")
-    assert all(found.cos_min < 1.0 for found in exported.candidates if found.method != "fp32")
+    assert all(found["cos_min"] < 1.0 for found in exported.measured if found["method"] != "fp32")
     with pytest.raises(FlexorError, match="int8 needs at least 64 recorded observations, and there are 3"):
-        export_onnx(source, tmp_path / "few", Wish("int8", RANK, STEPS), observations[:3])
+        export_graphs(source, tmp_path / "few", Wish("onnx", "int8", RANK, STEPS), observations[:3])
 
 
 @pytest.mark.parametrize(
@@ -204,7 +217,7 @@ def test_what_the_graphs_are_not_is_refused(exported: Bundle, options: dict[str,
 
 
 def test_weights_have_no_graphs_and_choose_no_provider(source: Bundle) -> None:
-    with pytest.raises(EngineError, match="has no ONNX graphs; make them: flexor export"):
+    with pytest.raises(EngineError, match="has no onnx graphs; make them: flexor export"):
         open_engine(source, "onnx")
     with pytest.raises(EngineError, match="engine torch takes no provider"):
         open_engine(source, provider="cuda")
@@ -212,9 +225,11 @@ def test_weights_have_no_graphs_and_choose_no_provider(source: Bundle) -> None:
 
 def test_graphs_of_graphs_and_unknown_precisions_are_refused(exported: Bundle, tmp_path: Path) -> None:
     with pytest.raises(FlexorError, match="holds graphs already"):
-        export_onnx(exported, tmp_path / "again", Wish())
-    with pytest.raises(FlexorError, match="precision is 'bf16'; ONNX graphs are made in fp32, fp16, int8"):
-        Wish("bf16")
+        export_graphs(exported, tmp_path / "again", Wish())
+    with pytest.raises(FlexorError, match="precision is 'bf16'; graphs for onnx are made in fp32, fp16, int8"):
+        Wish("onnx", "bf16")
+    with pytest.raises(FlexorError, match="format is 'dxf'; choose one of: onnx"):
+        Wish("dxf")
 
 
 def test_an_altered_graph_is_refused(copied: Path) -> None:
@@ -249,7 +264,7 @@ def test_a_graph_that_this_runtime_or_bundle_does_not_know_is_told(
         open_engine(rehash(copied))
 
 
-@pytest.mark.parametrize("change", [{"format": "dxf"}, {"rank": 0}, {"prefix": "bf16"}, {"extra": 1}])
+@pytest.mark.parametrize("change", [{"format": "dxf"}, {"rank": 0}, {"prefix": "dxf"}, {"built_for": 1}, {"extra": 1}])
 def test_an_impossible_line_about_graphs_is_refused(copied: Path, change: dict[str, object]) -> None:
     with pytest.raises(BundleError, match=f"graphs.*{next(iter(change))}|graphs has"):
         rehash(copied, **change)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.export.exporter import PLAIN
 from flexor.export.onnx.quantise import METHODS, Feeds, quantise
 from flexor.export.onnx.questions import Question, ask_expert, ask_prefix
 from flexor.export.parity import compare_actions
 from flexor.runtime.inference.gates import is_close_enough
 from flexor.runtime.inference.onnx_session import open_session
 
-PLAIN = "fp32"
 WORTH = 0.9  # of the time in float32: 8 bits that save less than a tenth are not worth their rounding
 
 

@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 from torch import Tensor, nn
 
-from flexor.runtime.inference.graphs import ANY, Port
+from flexor.runtime.inference.graphs import ANY, Port, Ports
 
 OPSET = 20
 """The last that PyTorch's tracing exporter writes, and the first with Gelu as one operation."""
@@ -22,7 +22,7 @@ OPSET = 20
 SAMPLES = 2  # while tracing: 1 would be taken for a constant
 
 
-def trace_graph(module: nn.Module, ports: tuple[Sequence[Port], Sequence[Port]], draft: Path) -> ModelProto:
+def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
     """Export a module.
 
     PyTorch's tracing exporter is used: the one on torch.export writes the same operations, and takes twenty times as

@@ -5,8 +5,8 @@ Needs neither torch nor the library that runs the graphs: exporters write by the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from flexor.pi05.config import Pi05Config
@@ -15,7 +15,9 @@ from flexor.pi05.lora import packed_shapes
 if TYPE_CHECKING:
     from flexor.runtime.inference.bundle_config import BundleConfig
 
-GRAPH_FILES: Mapping[str, tuple[str, str]] = {"onnx": ("prefix.onnx", "expert.onnx")}
+GRAPH_FILES: Mapping[str, tuple[str, str]] = {
+    "onnx": ("prefix.onnx", "expert.onnx"),
+}
 """By format, which is also the name of the engine: the files of prefix and expert."""
 
 GRAPH_PRECISIONS = ("fp32", "fp16", "int8")
@@ -34,6 +36,7 @@ class Graphs:
         one_step: whether a call of the expert makes one flow step, not all.
         opset: version of the operators, where the format has one.
         source: hash of the bundle that the graphs were made from.
+        built_for: what the files are tied to, by name, e.g. a library and its version; empty where they run anywhere.
 
     Raises:
         ValueError: an unknown format or precision, a rank below 1, or a value of another type.
@@ -46,6 +49,7 @@ class Graphs:
     one_step: bool
     opset: int
     source: str
+    built_for: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.format not in GRAPH_FILES:
@@ -60,6 +64,9 @@ class Graphs:
                 raise ValueError(f"graphs.{name} is {value!r}; expected {expected}")
         if not isinstance(self.source, str):
             raise ValueError(f"graphs.source is {self.source!r}; expected the hash of a bundle")
+        tied = self.built_for
+        if not isinstance(tied, Mapping) or not all(isinstance(text, str) for entry in tied.items() for text in entry):
+            raise ValueError(f"graphs.built_for is {tied!r}; expected an object of strings")
 
     @property
     def precision(self) -> str:
@@ -82,8 +89,8 @@ class Graphs:
         Raises:
             ValueError: keys that are missing or unknown, or an impossible value.
         """
-        names = [field.name for field in fields(cls)]
-        if not isinstance(data, Mapping) or sorted(data) != sorted(names):
+        names = [entry.name for entry in fields(cls)]
+        if not isinstance(data, Mapping) or sorted({"built_for", *data}) != sorted(names):  # older bundles have none
             found = ", ".join(sorted(data)) if isinstance(data, Mapping) else repr(data)
             raise ValueError(f"graphs has {found}; expected exactly {', '.join(names)}")
         return cls(**data)
@@ -99,12 +106,28 @@ class Port:
     meaning: str
 
 
+Ports = tuple[Sequence[Port], Sequence[Port]]
+"""Inputs and outputs of a graph, in their order."""
+
+
+def export_command(config: BundleConfig) -> str:
+    """What to type to make the graphs of a bundle again."""
+    graphs = config.graphs
+    assert graphs is not None
+    precision = next((found for found in (graphs.prefix, graphs.expert) if found != "fp32"), "fp32")
+    return (
+        f"flexor export {config.name} --format {graphs.format} --precision {precision} --rank {graphs.rank}"
+        f" --flow-steps {config.flow_steps} --prompt-tokens {config.model.max_prompt_tokens}"
+        f"{' --one-step' if graphs.one_step else ''} --out DIR"
+    )
+
+
 def cache_positions(config: BundleConfig) -> int:
     """P, prefix positions of a bundle's graphs: of all cameras, and of the longest prompt."""
     return len(config.cameras) * config.model.vision.tokens + config.model.max_prompt_tokens
 
 
-def prefix_ports(config: BundleConfig) -> tuple[list[Port], list[Port]]:
+def prefix_ports(config: BundleConfig) -> Ports:
     """Inputs and outputs of the prefix graph."""
     model, size = config.model, config.model.vision.image_size
     inputs = [
@@ -117,7 +140,7 @@ def prefix_ports(config: BundleConfig) -> tuple[list[Port], list[Port]]:
     return inputs, list(_cache_ports(model, cache_positions(config)))
 
 
-def expert_ports(config: BundleConfig, rank: int, one_step: bool) -> tuple[list[Port], list[Port]]:
+def expert_ports(config: BundleConfig, rank: int, one_step: bool) -> Ports:
     """Inputs and outputs of the expert graph, adapters last."""
     model, steps = config.model, config.flow_steps
     chunk, width = (model.horizon, model.action_dim), model.expert.width
