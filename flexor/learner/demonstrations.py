@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
-from flexor.learner.draft_folder import draft_folder, sweep_drafts
+from flexor.runtime.draft_folder import draft_folder, sweep_drafts
 from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.episodes.episode import Episode, read_episode

@@ -27,7 +27,7 @@ def draft_folder(target: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.chmod(0o755)  # as any folder, not as a temporary one
-        for path in (*draft.iterdir(), draft):
+        for path in (*draft.rglob("*"), draft):
             sync(path)
         try:
             draft.rename(target)
