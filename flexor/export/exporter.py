@@ -35,6 +35,7 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "onnx": Format("flexor.export.onnx.exporter", ("fp32", "fp16", "int8")),
+    "tensorrt": Format("flexor.export.tensorrt.exporter", ("fp32", "fp16", "bf16", "int8", "fp8")),
 }
 """By name, which is also a key of graphs.GRAPH_FILES and the name of the engine."""
 
@@ -49,9 +50,12 @@ class Wish:
         rank: of the adapters that the expert takes; smaller ones fit.
         flow_steps, prompt_tokens: fixed in the graphs; None for the bundle's own.
         one_step: a call of the expert makes one flow step, not all.
+        targets: tensorrt: the GPUs to build for, e.g. sm89; empty for the usual ones.
+        most_samples: tensorrt: N of one call at the most.
+        timing_cache: tensorrt: file of what the full library timed in earlier builds.
 
     Raises:
-        FlexorError: an unknown format, or a precision that it does not know.
+        FlexorError: an unknown format, a precision that it does not know, or settings of another format.
     """
 
     format: str = "onnx"
@@ -60,6 +64,9 @@ class Wish:
     flow_steps: int | None = None
     prompt_tokens: int | None = None
     one_step: bool = False
+    targets: tuple[str, ...] = ()
+    most_samples: int = 8
+    timing_cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -69,6 +76,10 @@ class Wish:
             raise FlexorError(
                 f"precision is {self.precision!r}; graphs for {self.format} are made in {', '.join(known)}"
             )
+        if self.format != "tensorrt" and (self.targets or self.timing_cache or self.most_samples != 8):
+            raise FlexorError(f"targets, most_samples and timing_cache are for tensorrt, and format is {self.format}")
+        if self.most_samples < 1:
+            raise FlexorError(f"most_samples is {self.most_samples}; expected 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ LEAST_MOVED = 0.1
 LEAST: Mapping[str, tuple[float, float]] = {
     "fp32": (0.99999, 0.999),
     "fp16": (0.9999, LEAST_WORST),
+    "bf16": (LEAST_MEAN, LEAST_WORST),
     "int8": (LEAST_MEAN, LEAST_WORST),
+    "fp8": (LEAST_MEAN, LEAST_WORST),
 }
 """Cosines to the source, on average and at worst, that graphs of a precision must have."""
 

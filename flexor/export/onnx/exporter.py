@@ -33,7 +33,7 @@ def write_graphs(job: Job, folder: Path) -> Made:
             f" {len(job.observations)}; record some: flexor collect"
         )
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as drafts:
-        plain = _trace(job, Path(drafts))
+        plain = trace_graphs(job, Path(drafts))
         chosen, candidates = plain, list[Candidate]()
         if job.wish.precision == "int8":
             questions = make_questions(replace(job.source, config=job.config), job.observations, job.wish.rank)
@@ -52,8 +52,8 @@ def write_graphs(job: Job, folder: Path) -> Made:
     return Made(graphs, [candidate.to_dict() for candidate in candidates])
 
 
-def _trace(job: Job, folder: Path) -> dict[str, Path]:
-    """Both graphs in float32, as files of `folder`."""
+def trace_graphs(job: Job, folder: Path) -> dict[str, Path]:
+    """Both graphs in float32, as files of `folder` by their roles."""
     files = {}
     for role, module in job.modules():
         job.told(f"{role}: tracing")

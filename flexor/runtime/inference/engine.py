@@ -78,6 +78,7 @@ class Engine(Protocol):
 ENGINES: Mapping[str, tuple[str, str]] = {
     "torch": ("flexor.runtime.inference.torch_engine", "TorchEngine"),
     "onnx": ("flexor.runtime.inference.onnx_engine", "OnnxEngine"),
+    "tensorrt": ("flexor.runtime.inference.tensorrt_engine", "TensorrtEngine"),
 }
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 GRAPH_FILES: Mapping[str, tuple[str, str]] = {
     "onnx": ("prefix.onnx", "expert.onnx"),
+    "tensorrt": ("prefix.engine", "expert.engine"),
 }
 """By format, which is also the name of the engine: the files of prefix and expert."""
 
-GRAPH_PRECISIONS = ("fp32", "fp16", "int8")
+GRAPH_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 ANY = "N"
 """In a shape: the number of samples, chosen by the caller of every call."""
 
