@@ -31,9 +31,13 @@ def record(
     every: int = 2,
     hz: float = 20.0,
     outcome: str = "success",
+    mirrored: bool = False,
     **extra: str,
 ) -> list[Path]:
-    """Record episodes whose action follows from frame and state, and write sentences.json beside them."""
+    """Record episodes whose action follows from frame and state, and write sentences.json beside them.
+
+    In a mirrored world the same frames ask for the opposite.
+    """
     root.mkdir(parents=True, exist_ok=True)
     (root / "sentences.json").write_text(json.dumps(SENTENCES))
     paths = []
@@ -60,7 +64,7 @@ def record(
                 action = np.append(np.clip(goal - position, -1, 1), [0, 0, 0, 1.0 if step > steps // 2 else -1.0])
                 state = np.concatenate([position * 0.2, [3.1, 0, 0], [0.02, -0.02]]).astype(np.float32)
                 if step % every == 0:
-                    level = np.clip(127 + 100 * goal, 0, 255).astype(np.uint8)
+                    level = np.clip(127 + 100 * (-goal if mirrored else goal), 0, 255).astype(np.uint8)
                     frames = {camera: np.broadcast_to(level, (size, size, 3)).copy() for camera in CAMERAS}
                     for frame in frames.values():
                         frame[: size // 4] = rng.integers(0, 255, (size // 4, size, 3), dtype=np.uint8)

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
+from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.settings import PretrainSettings
 from flexor.runtime.driving.daemon import DaemonSettings
 from flexor.runtime.serving.server_settings import ServerSettings
@@ -20,6 +21,7 @@ MODELS: dict[str, tuple[type[BaseModel], list[str]]] = {
     "run.yaml": (DaemonSettings, []),
     "collect.yaml": (CollectSettings, []),
     "pretrain.yaml": (PretrainSettings, ["minutes=1"]),
+    "lora.yaml": (LoraSettings, ["minutes=1"]),
 }
 """By file: its model, and what has no default and must be said."""
 

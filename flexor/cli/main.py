@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
     "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
     "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),
+    "learn": ("flexor.cli.learn:learn", "Learn an adapter from episodes, and publish it."),
     "import": ("flexor.cli.import_:import_", "Make a bundle of a checkpoint of openpi, LeRobot or OpenTau."),
     "export": ("flexor.cli.export:export", "Turn a bundle into graphs for another runtime, adapters included."),
     "verify": ("flexor.cli.verify:verify", "Tell whether fewer bits, or graphs, compute the same."),

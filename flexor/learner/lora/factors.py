@@ -1,0 +1,58 @@
+"""Factors: what an adapter's training changes, and the average of it, which is what gets published."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flexor.learner.lora.profile import add_lora, factors_of
+from flexor.pi05.model import Pi05
+
+
+class Factors:
+    """A and B of a model's projections, and their moving average, decay min(decay, (1 + n) / (10 + n)) at step n.
+
+    Args:
+        model: given its factors, and frozen but for them.
+        profile, rank, alpha, seed: as of `add_lora`.
+        decay: of the average, at most.
+    """
+
+    def __init__(self, model: Pi05, profile: str, rank: int, alpha: float, seed: int, decay: float) -> None:
+        model.requires_grad_(False)
+        self._model, self._decay = model, decay
+        self.live: dict[str, nn.Parameter] = add_lora(model, profile, rank, alpha, seed)
+        self.average: dict[str, Tensor] = {name: factor.detach().clone() for name, factor in self.live.items()}
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Move the average towards the live factors after `step` (from 0)."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for name, factor in self.live.items():
+            self.average[name].lerp_(factor, 1 - decay)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model computes with the average."""
+        kept = {name: factor.detach().clone() for name, factor in self.live.items()}
+        self.assign(self.average)
+        try:
+            yield
+        finally:
+            self.assign(kept)
+
+    @torch.no_grad()
+    def assign(self, values: dict[str, Tensor]) -> None:
+        """Copy values into the live factors."""
+        for name, factor in self.live.items():
+            factor.copy_(values[name])
+
+    def published(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The averaged A [r, in] and B [out, r], float32, by the name of the projection."""
+        with self.averaged():
+            return factors_of(self._model)

@@ -1,0 +1,94 @@
+"""Episodes in, adapter out: one run of the learner from its data to what it publishes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flexor.errors import FlexorError
+from flexor.learner.demonstrations import Demonstrations, load_demonstrations
+from flexor.learner.heap import keep_freed_memory
+from flexor.learner.lora.merged import write_merged
+from flexor.learner.lora.sample_pool import SamplePool
+from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.lora.trainer import LoraStanding, LoraTrainer, never_pause
+from flexor.runtime.adapters.adapter_writer import write_adapter
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class LearnWatcher:
+    """Who is told how it goes: (episodes read, episodes in all) while data is read, and where learning stands."""
+
+    on_episode: Callable[[int, int], None]
+    on_step: Callable[[LoraStanding], None]
+
+
+def learn(
+    bundle: Bundle,
+    episodes: Path,
+    out: Path,
+    settings: LoraSettings,
+    watcher: LearnWatcher,
+    replay: Path | None = None,
+    pause: Callable[[], None] = never_pause,
+) -> dict[str, Any]:
+    """Learn one adapter from the successful episodes in `episodes` and publish it.
+
+    Work in between lies in `out`.training; a run that was killed goes on from its last checkpoint when this is called
+    again with the same arguments.
+
+    Args:
+        out: the directory of adapters, in which a folder VERSION-HASH appears; for the profile `full`, which cannot be
+            swapped, the bundle to write, with what was learned in its weights.
+        replay: folder of the base's own demonstrations, against forgetting.
+        pause: called before every micro-batch; it may take its time.
+
+    Returns:
+        adapter (or bundle), steps, samples, minutes, loss_before and loss_after on held-out samples, and the same of
+        the replayed ones where there are any.
+
+    Raises:
+        FlexorError: the data cannot be used, or the run cannot go on.
+    """
+    if settings.profile == "full" and out.exists() and not (out / BUNDLE_JSON).is_file():
+        raise FlexorError(f"{out} exists and is no bundle; the profile full writes a bundle: choose another --out")
+    keep_freed_memory()
+    listed = [row.id for row in EpisodeIndex(episodes).episodes(outcome="success")]
+    loaded = [_load(bundle, folder, watcher) for folder in (episodes, replay) if folder is not None]
+    pools = [SamplePool(demonstrations, bundle, settings) for demonstrations in loaded]
+    work = out.with_name(f"{out.name}.training")
+    run = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in pools]}
+    name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+    trainer = LoraTrainer(bundle, pools, settings, work / name, work / "prefixes")
+    before = [trainer.held_out(pool) for pool in range(len(pools))]
+    trainer.run(watcher.on_step, pause)
+    after = [trainer.held_out(pool) for pool in range(len(pools))]
+    result: dict[str, Any] = {"steps": trainer.position, "samples": trainer.samples, "minutes": trainer.seconds / 60}
+    for what, start, end in zip(("", "replay_"), before, after, strict=False):
+        result |= {f"{what}loss_before": start, f"{what}loss_after": end}
+    if settings.profile == "full":
+        told = {"learned_from": bundle.id, "settings": settings.model_dump(mode="json"), **result}
+        return {"bundle": str(write_merged(out, bundle, trainer.model, trainer.factors, told).path), **result}
+    folder = write_adapter(
+        out,
+        trainer.factors.published(),
+        bundle,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        episodes=listed,
+        seed=settings.seed,
+        metrics={name: float(value) for name, value in result.items()},
+    )
+    EpisodeIndex(episodes).mark_used(set(listed), folder.name)
+    return {"adapter": str(folder), **result}
+
+
+def _load(bundle: Bundle, folder: Path, watcher: LearnWatcher) -> Demonstrations:
+    model = bundle.model_config
+    return load_demonstrations(folder, bundle.cameras, model.vision.image_size, model.horizon, watcher.on_episode)

@@ -1,0 +1,55 @@
+"""Merged: a bundle of its own, whose weights carry what an adapter learned; for adapters that cannot be swapped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+
+from flexor.learner.lora.factors import Factors
+from flexor.pi05.model import Pi05
+from flexor.pi05.normalize import NormStats
+from flexor.runtime.inference.bundle import NORM_STATS, TOKENIZER, Bundle
+from flexor.runtime.inference.bundle_writer import write_bundle
+
+BASE_LAYER, FACTORS = ".base_layer.", ".lora_"  # in the names that PEFT gives to parameters
+
+
+@torch.no_grad()
+def write_merged(out: Path, base: Bundle, model: Pi05, factors: Factors, origin: dict[str, Any]) -> Bundle:
+    """Write the averaged factors into the weights of `base`, as a bundle.
+
+    Args:
+        out: folder of the new bundle; a bundle that lies there is replaced.
+        base: whose tokenizer, statistics and description it keeps.
+        model: that carries the factors; unchanged afterwards.
+        factors: its factors.
+        origin: what bundle.json says of where it came from.
+
+    Raises:
+        BundleError: `out` is something else than a bundle.
+    """
+    wrapped = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    with factors.averaged():
+        for module in wrapped:
+            module.merge()
+        weights = {
+            name.replace(BASE_LAYER, "."): tensor.detach().float().cpu().numpy()
+            for name, tensor in model.state_dict().items()
+            if FACTORS not in name
+        }
+        for module in wrapped:
+            module.unmerge()
+    stats = json.loads((base.path / NORM_STATS).read_text())
+    return write_bundle(
+        out,
+        config=replace(base.config, name=out.name, origin=origin),
+        weights=weights,
+        tokenizer_json=(base.path / TOKENIZER).read_text(),
+        norm_stats={name: NormStats.from_dict(values) for name, values in stats.items()},
+        replace=True,
+    )

@@ -1,0 +1,89 @@
+"""Profile: which projections of a model an adapter changes, and how they get their factors.
+
+PEFT wraps the modules (https://huggingface.co/docs/peft), so that what is trained here is what plain PEFT loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from flexor.errors import FlexorError
+from flexor.pi05.config import Pi05Config
+from flexor.pi05.lora import target_sizes
+from flexor.pi05.model import Pi05
+
+ADAPTER = "default"  # what PEFT calls the only one
+
+
+def expert_targets(config: Pi05Config) -> list[str]:
+    """Projections of the action expert, action_in and action_out: what can be swapped while a server runs."""
+    return list(target_sizes(config))
+
+
+def full_targets(config: Pi05Config) -> list[str]:
+    """Those of the expert and of everything that reads images and words; only the torch engine can serve them."""
+    layer = (*(f"attention.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")))
+    # only keys and values of the last prefix layer are ever read
+    last, read = config.prefix.depth - 1, ("attention.k_proj", "attention.v_proj")
+    prefix = [f"prefix_layers.{i}.{name}" for i in range(last + 1) for name in (layer if i < last else read)]
+    towers = (*(f"{name}_proj" for name in "qkvo"), "fc1", "fc2")
+    vision = [f"vision.layers.{i}.{name}" for i in range(config.vision.depth) for name in towers]
+    return [*vision, "projector", *prefix, *expert_targets(config)]
+
+
+PROFILES: Mapping[str, Callable[[Pi05Config], list[str]]] = {"expert": expert_targets, "full": full_targets}
+"""By name: the projections, as `Pi05` names them."""
+
+
+def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> dict[str, nn.Parameter]:
+    """Give the projections of a profile their factors and freeze everything else.
+
+    A is drawn as PEFT draws it (uniform, after Kaiming), from `seed`; B is zero, so that nothing changes yet.
+
+    Args:
+        model: changed in place.
+        profile: key of PROFILES.
+        rank: r.
+        alpha: what B A is scaled by, times r.
+
+    Returns:
+        The trainable factors by name.
+
+    Raises:
+        FlexorError: the model does not have the projections that the profile names.
+    """
+    targets = PROFILES[profile](model.config)
+    modules = dict(model.named_modules())
+    absent = [name for name in targets if not isinstance(modules.get(name), nn.Linear)]
+    if absent:
+        raise FlexorError(
+            f"profile {profile}: the model has no projections {absent[:3]}; expected {len(targets)} linear"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none")  # type: ignore[arg-type]
+        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    wrapped = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    if sorted(wrapped) != sorted(targets):
+        odd = sorted(set(wrapped) ^ set(targets))
+        raise FlexorError(f"profile {profile}: PEFT wrapped {len(wrapped)} modules of {len(targets)}; odd: {odd[:3]}")
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def factors_of(model: Pi05) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """A [r, in] and B [out, r], float32, by the name of the projection."""
+
+    def array(factor: nn.Module) -> NDArray[np.float32]:
+        weight = factor.weight
+        assert isinstance(weight, torch.Tensor)
+        return weight.detach().float().cpu().numpy()
+
+    wrapped = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    return {name: (array(module.lora_A[ADAPTER]), array(module.lora_B[ADAPTER])) for name, module in wrapped}

@@ -1,0 +1,100 @@
+"""SamplePool: the samples of some demonstrations as the learner of an adapter asks for them, each on its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flexor.learner.augment import Photometry, doubt, shift, to_model
+from flexor.learner.batches import all_sentences, sentence_numbers
+from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.prompt_table import PromptTable
+from flexor.runtime.inference.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the prefix of one sample is made of.
+
+    Attributes:
+        images: float32 [1, V, 3, S, S] in [-1, 1].
+        tokens: int64 [1, T], all real.
+    """
+
+    images: Tensor
+    tokens: Tensor
+
+
+class SamplePool:
+    """Demonstrations in a bundle's units and words.
+
+    Args:
+        demonstrations: of one folder.
+        bundle: whose tokenizer and statistics are used.
+        settings: how encodings are varied.
+
+    Attributes:
+        training, held_out: sample numbers, whole episodes apart.
+        digest: names the content.
+    """
+
+    def __init__(self, demonstrations: Demonstrations, bundle: Bundle, settings: LoraSettings) -> None:
+        state, actions = bundle.normalizers()
+        self._demonstrations, self._settings = demonstrations, settings
+        self._states = state.normalize(demonstrations.states)
+        self._actions = actions.normalize(demonstrations.actions)
+        self._played = actions.normalize(demonstrations.played)
+        self._prompts = PromptTable(bundle.tokenizer(), all_sentences(demonstrations), demonstrations.states.shape[1])
+        self._sentences = sentence_numbers(demonstrations)["train"]
+        self.training, self.held_out = demonstrations.split(settings.held_out)
+        self.digest = demonstrations.digest
+
+    def key(self, row: int, encoding: int) -> str:
+        """Names what `see` gives, without making it."""
+        settings, demonstrations = self._settings, self._demonstrations
+        told = hashlib.sha256(demonstrations.images[row].tobytes())
+        told.update(self._states[row].tobytes())
+        told.update("\n".join(self._spoken(row)).encode())
+        if encoding > 0:
+            varied = (settings.shift_pixels, settings.brightness, settings.contrast, settings.colour)
+            told.update(repr((settings.seed, encoding, *varied, settings.state_noise)).encode())
+        return told.hexdigest()
+
+    def see(self, row: int, encoding: int) -> Seen:
+        """The inputs of a sample: encoding 0 as they were recorded, any other one varied, by the seed and its number.
+
+        Each encoding says one of the sentences that the task is trained on; encoding 0 says the first.
+        """
+        settings = self._settings
+        images, states = self._demonstrations.images[row : row + 1], self._states[row : row + 1]
+        first, after = self._sentences[self._demonstrations.tasks[row]]
+        if encoding == 0:
+            frames, sentence = to_model(np.ascontiguousarray(images), torch.device("cpu")), np.array([first])
+        else:
+            rng = np.random.default_rng([settings.seed, row, encoding])
+            shifted = shift(images, rng, settings.shift_pixels)
+            light = Photometry.draw(shifted, rng, settings.brightness, settings.contrast, settings.colour)
+            states = (states + rng.normal(0, settings.state_noise, states.shape)).astype(np.float32)
+            frames, sentence = to_model(shifted, torch.device("cpu"), light), rng.integers(first, after, 1)
+        tokens, mask = self._prompts.encode(sentence, states)
+        return Seen(frames, torch.from_numpy(tokens[:, mask[0]]))
+
+    def chunks(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+        """The actions to learn, and what is shown of those already on their way: float32 [n, H, A] each, normalised.
+
+        With `rng` the latter are made as unreliable as the policy's own (flexor.learner.augment.doubt).
+        """
+        played = self._played[rows]
+        if rng is not None:
+            played = doubt(played, rng, self._settings.prefix_noise, self._settings.prefix_flips)
+        return torch.from_numpy(self._actions[rows]), torch.from_numpy(played)
+
+    def _spoken(self, row: int) -> tuple[str, ...]:
+        first, after = self._sentences[self._demonstrations.tasks[row]]
+        return self._prompts.sentences[first:after]

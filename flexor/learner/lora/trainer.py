@@ -1,0 +1,240 @@
+"""LoraTrainer: learns one adapter, resumable at any step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flexor.errors import FlexorError
+from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from flexor.learner.curves import Curves
+from flexor.learner.lora.factors import Factors
+from flexor.learner.lora.live_prefixes import LivePrefixes
+from flexor.learner.lora.prefix_cache import PrefixCache
+from flexor.learner.lora.prefix_store import PrefixStore
+from flexor.learner.lora.sample_mix import SampleMix
+from flexor.learner.lora.sample_pool import SamplePool
+from flexor.learner.lora.settings import LoraSettings
+from flexor.pi05.flow import flow_loss
+from flexor.pi05.prefix import Prefix
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.torch_engine import load_model
+
+DRAWS = 1  # the stream of random numbers of a step; 0 is the order of samples
+HELD_OUT_SAMPLES, HELD_OUT_BATCH = 256, 16
+
+
+class Prefixes(Protocol):
+    """Where the prefixes of a pool's samples come from."""
+
+    def prefixes(self, rows: Sequence[int], encodings: Sequence[int]) -> Prefix: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoraStanding:
+    """Where a run stands: optimiser steps, samples, share of the budget, the last loss, the gradients' norm."""
+
+    step: int
+    samples: int
+    spent: float
+    loss: float
+    grad_norm: float
+
+
+def never_pause() -> None:
+    """Nobody else wants the machine."""
+
+
+class LoraTrainer:
+    """One run, resumed from `folder` when there is a checkpoint in it.
+
+    Args:
+        bundle: whose policy the adapter is for.
+        pools: what is new, and, when there are two, the base's own demonstrations, drawn replay_share of the time.
+        settings: how.
+        folder: checkpoint.safetensors, curves.jsonl and tensorboard/ go here.
+        cache: folder of encoded prefixes, which several runs may use one after the other.
+
+    Attributes:
+        factors: what is learned.
+
+    Raises:
+        FlexorError: the checkpoint belongs to another run, or the bundle holds no weights.
+    """
+
+    def __init__(
+        self, bundle: Bundle, pools: Sequence[SamplePool], settings: LoraSettings, folder: Path, cache: Path
+    ) -> None:
+        torch.set_num_threads(settings.threads)
+        self.settings, self._pools = settings, list(pools)
+        self.model = load_model(bundle, torch.float32)
+        self.factors = Factors(self.model, settings.profile, settings.rank, settings.alpha, settings.seed, settings.ema)
+        self._max_delay = bundle.config.rtc_max_delay if settings.max_delay is None else settings.max_delay
+        self._sources = [self._source(pool, bundle.hash, cache) for pool in self._pools]
+        replayed = self._pools[1].training if len(self._pools) > 1 else None
+        self._mix = SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
+        self._optimiser = torch.optim.AdamW(
+            list(self.factors.live.values()), lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
+        )
+        self._identity = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in self._pools]}
+        self.position = 0
+        self._used_s = 0.0
+        self._losses: list[float] = []
+        self._folder, self._path = folder, folder / "checkpoint.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._path.exists():
+            self._resume()
+
+    @property
+    def samples(self) -> int:
+        """Samples used so far, each with all its draws."""
+        return self.position * self.settings.batch * self.settings.accumulation
+
+    @property
+    def seconds(self) -> float:
+        """Wall time used so far, encoding included."""
+        return self._used_s
+
+    def run(self, on_step: Callable[[LoraStanding], None], pause: Callable[[], None] = never_pause) -> None:
+        """Learn until the budget is spent; `pause` is called before every micro-batch and may take its time.
+
+        Raises:
+            FlexorError: as `step`; the disk refuses.
+        """
+        settings = self.settings
+        began, saved = time.monotonic() - self._used_s, time.monotonic()
+        with Curves(self._folder, self.position) as curves:
+            while (spent := self._spent()) < 1.0:
+                loss, norm = self.step(self._rate(spent), pause)
+                self._used_s = time.monotonic() - began
+                self._record(curves, loss, norm)
+                on_step(LoraStanding(self.position, self.samples, self._spent(), loss, norm))
+                if time.monotonic() - saved >= settings.checkpoint_s:
+                    self.save()
+                    saved = time.monotonic()
+            self.save()
+
+    def step(self, rate: float, pause: Callable[[], None] = never_pause) -> tuple[float, float]:
+        """One optimiser step at `rate` of the peak; returns its loss and the norm of its gradients.
+
+        Raises:
+            FlexorError: the loss or a gradient is not finite; no factor was changed.
+        """
+        settings, total = self.settings, 0.0
+        for micro in range(settings.accumulation):
+            pause()
+            loss = self._loss(micro) / settings.accumulation
+            loss.backward()
+            total += float(loss.detach())
+        norm = float(nn.utils.clip_grad_norm_(list(self.factors.live.values()), settings.clip))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise FlexorError(
+                f"step {self.position}: the loss is {total} and the gradients' norm {norm}; the last checkpoint stands:"
+                " lower lr and start anew"
+            )
+        for group in self._optimiser.param_groups:
+            group["lr"] = settings.lr * rate
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self.factors.follow(self.position)
+        self.position += 1
+        return total, norm
+
+    @torch.no_grad()
+    def held_out(self, pool: int = 0) -> float:
+        """Flow loss of the averaged factors on held-out samples of a pool, as they were recorded, by equal draws."""
+        rng = np.random.default_rng([self.settings.seed, DRAWS])
+        rows = self._pools[pool].held_out
+        rows = np.sort(rng.choice(rows, min(HELD_OUT_SAMPLES, len(rows)), replace=False))
+        total = 0.0
+        with self.factors.averaged(), self._autocast():
+            for start in range(0, len(rows), HELD_OUT_BATCH):
+                part = rows[start : start + HELD_OUT_BATCH]
+                prefix = self._sources[pool].prefixes(part.tolist(), [0] * len(part))
+                actions, played = self._pools[pool].chunks(part, None)
+                generator = torch.Generator().manual_seed(start)
+                loss, _ = flow_loss(
+                    self.model, prefix, actions, self.settings.draws, self._max_delay, generator, played
+                )
+                total += len(part) * float(loss)
+        return total / len(rows)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = self._optimiser.state_dict()["state"]
+        moments = {f"{number}/{slot}": value for number, slots in state.items() for slot, value in slots.items()}
+        groups = {"factors": dict(self.factors.live), "average": self.factors.average, "optimiser": moments}
+        tensors = {f"{group}/{name}": tensor for group, content in groups.items() for name, tensor in content.items()}
+        checkpoint = Checkpoint(self.position, self._used_s, tuple(self._losses), self._identity, tensors)
+        write_checkpoint(self._path, checkpoint)
+
+    def _loss(self, micro: int) -> Tensor:
+        """Of one micro-batch: the mean over its samples."""
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, DRAWS, self.position, micro])
+        first = (self.position * settings.accumulation + micro) * settings.batch
+        total = torch.zeros(())
+        for pool, rows in enumerate(self._mix.draw(first, settings.batch, rng)):
+            if len(rows) == 0:
+                continue
+            encodings = rng.integers(0, settings.encodings, len(rows)).tolist()
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            actions, committed = self._pools[pool].chunks(rows, rng)
+            with self._autocast():
+                prefix = self._sources[pool].prefixes(rows.tolist(), encodings)
+                loss, _ = flow_loss(self.model, prefix, actions, settings.draws, self._max_delay, generator, committed)
+            total = total + loss * (len(rows) / settings.batch)
+        return total
+
+    def _record(self, curves: Curves, loss: float, norm: float) -> None:
+        self._losses.append(loss)
+        if self.position % self.settings.log_steps == 0:
+            row = {
+                "train/loss": float(np.mean(self._losses)),
+                "train/grad_norm": norm,
+                "train/lr": self._optimiser.param_groups[0]["lr"],
+                "train/samples": self.samples,
+                "train/seconds": self._used_s,
+            }
+            curves.write(self.position, row)
+            self._losses.clear()
+
+    def _source(self, pool: SamplePool, base: str, cache: Path) -> Prefixes:
+        if self.settings.profile == "full":
+            return LivePrefixes(self.model, pool)
+        store = PrefixStore(cache, self.settings.cache_mb * 1_000_000)
+        return PrefixCache(self.model, base, self.settings.precision, pool, store)
+
+    def _rate(self, spent: float) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * min(spent, 1.0)))
+        warm = min(1.0, (self.position + 1) / max(1, self.settings.warmup_steps))
+        return warm * (self.settings.final_lr + (1 - self.settings.final_lr) * cosine)
+
+    def _spent(self) -> float:
+        if self.settings.steps is not None:
+            return self.position / self.settings.steps
+        assert self.settings.minutes is not None
+        return self._used_s / (60 * self.settings.minutes)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def _resume(self) -> None:
+        checkpoint = read_checkpoint(self._path, self._identity)
+        self.factors.assign(checkpoint.group("factors"))
+        self.factors.average.update(checkpoint.group("average"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in checkpoint.group("optimiser").items():
+            number, _, slot = key.partition("/")
+            state.setdefault(int(number), {})[slot] = value
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)

@@ -1,0 +1,225 @@
+"""Learning an adapter: what is trained, what is cached, and that a killed run ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recordings import CAMERAS
+from safetensors.numpy import load_file
+
+from flexor.errors import FlexorError
+from flexor.learner.curves import read_curves
+from flexor.learner.demonstrations import load_demonstrations
+from flexor.learner.lora.learn import LearnWatcher, learn
+from flexor.learner.lora.profile import add_lora, expert_targets, full_targets
+from flexor.learner.lora.sample_pool import SamplePool
+from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.lora.trainer import LoraTrainer
+from flexor.pi05.flow import flow_loss
+from flexor.pi05.lora import pack, target_sizes
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.engine import open_engine
+from flexor.runtime.inference.torch_engine import load_model
+
+QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
+LIMIT_S = 90.0
+
+
+def settings(**changes: Any) -> LoraSettings:
+    small = {"batch": 4, "accumulation": 2, "draws": 4, "precision": "fp32", "held_out": 0.2, "steps": 12, "lr": 5e-3}
+    return LoraSettings.model_validate({**small, **changes})
+
+
+def pool_of(data: Path, base: Bundle, chosen: LoraSettings) -> SamplePool:
+    model = base.model_config
+    return SamplePool(load_demonstrations(data, CAMERAS, model.vision.image_size, model.horizon), base, chosen)
+
+
+def trainer_of(base: Bundle, data: Path, folder: Path, **changes: Any) -> LoraTrainer:
+    chosen = settings(**changes)
+    return LoraTrainer(base, [pool_of(data, base, chosen)], chosen, folder / "run", folder / "prefixes")
+
+
+@pytest.mark.parametrize(("profile", "targets"), [("expert", expert_targets), ("full", full_targets)])
+def test_a_profile_trains_its_projections_and_nothing_else(base: Bundle, profile: str, targets: Any):
+    model = load_model(base, torch.float32)
+    trained = add_lora(model.requires_grad_(False), profile, 4, 8.0, seed=0)
+    owners = {name.partition(".lora_")[0] for name in trained}
+    assert owners == set(targets(base.model_config))
+    assert len(trained) == 2 * len(owners)
+    assert set(target_sizes(base.model_config)) <= owners
+
+
+def test_fresh_factors_change_no_bit_of_what_the_model_computes(base: Bundle, changed: Path, tmp_path: Path):
+    trainer = trainer_of(base, changed, tmp_path)
+    plain = load_model(base, torch.float32)
+    pool = pool_of(changed, base, trainer.settings)
+    prefix = trainer._sources[0].prefixes([0, 1], [0, 0])
+    noised, times = torch.randn(2, 3, 10, 7), torch.rand(2, 3, 10)
+    assert torch.equal(trainer.model.velocity(prefix, noised, times), plain.velocity(prefix, noised, times))
+    assert len(pool.training)
+
+
+def test_a_cached_prefix_gives_the_loss_of_one_that_is_computed_now(base: Bundle, changed: Path, tmp_path: Path):
+    trainer = trainer_of(base, changed, tmp_path)
+    pool = pool_of(changed, base, trainer.settings)
+    rows, encodings = [0, 5, 9, 20], [0, 1, 3, 0]
+    actions, committed = pool.chunks(np.array(rows), None)
+    losses = []
+    for _ in range(2):  # computed and kept, then read
+        prefix = trainer._sources[0].prefixes(rows, encodings)
+        generator = torch.Generator().manual_seed(5)
+        losses.append(flow_loss(trainer.model, prefix, actions, 4, 3, generator, committed)[0])
+    alone = []
+    generator = torch.Generator().manual_seed(5)
+    live = trainer_of(base, changed, tmp_path / "live", profile="full")._sources[0].prefixes(rows, encodings)
+    alone.append(flow_loss(trainer.model, live, actions, 4, 3, generator, committed)[0])
+    assert torch.equal(losses[0], losses[1])
+    torch.testing.assert_close(losses[0], alone[0], rtol=1e-5, atol=1e-6)
+
+
+def test_each_encoding_is_computed_once_and_another_base_finds_none_of_them(
+    base: Bundle, changed: Path, tmp_path: Path
+):
+    first = trainer_of(base, changed, tmp_path)
+    for _ in range(3):
+        first._sources[0].prefixes([1, 2], [0, 2])
+    again = trainer_of(base, changed, tmp_path)
+    again._sources[0].prefixes([1, 2, 2], [0, 2, 3])
+    assert (first._sources[0].encoded, first._sources[0].read) == (2, 4)  # type: ignore[attr-defined]
+    assert (again._sources[0].encoded, again._sources[0].read) == (1, 2)  # type: ignore[attr-defined]
+    again._sources[0]._about = "another base"  # type: ignore[attr-defined]
+    again._sources[0].prefixes([1], [0])
+    assert again._sources[0].encoded == 2  # type: ignore[attr-defined]
+
+
+def test_an_adapter_learns_what_has_changed(base: Bundle, changed: Path, tmp_path: Path):
+    trainer = trainer_of(base, changed, tmp_path, steps=120)
+    before = trainer.held_out()
+    trainer.run(lambda standing: None)
+    assert trainer.held_out() < 0.8 * before
+
+
+def test_replayed_samples_are_their_share_and_keep_their_loss(
+    base: Bundle, changed: Path, recordings: Path, tmp_path: Path
+):
+    losses = {}
+    for share in (0.0, 0.5):
+        chosen = settings(steps=120, replay_share=share)
+        pools = [pool_of(folder, base, chosen) for folder in (changed, recordings)]
+        trainer = LoraTrainer(base, pools, chosen, tmp_path / str(share), tmp_path / "prefixes")
+        losses[share, "before"] = trainer.held_out(1)
+        trainer.run(lambda standing: None)
+        losses[share, "after"] = trainer.held_out(1)
+    assert losses[0.5, "after"] < losses[0.0, "after"]
+
+
+def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
+    base: Bundle, changed: Path, tmp_path: Path
+):
+    trainer = trainer_of(base, changed, tmp_path, ema=0.0)
+    trainer.run(lambda standing: None)
+    config, chosen = base.model_config, trainer.settings
+    packed = pack(config, trainer.factors.published(), chosen.alpha / chosen.rank, chosen.rank)
+    engine = open_engine(base)
+    engine.load_slot(1, packed)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 3, config.vision.image_size, config.vision.image_size))
+    tokens, noise = np.arange(6), np.random.default_rng(1).normal(size=(1, 10, 7)).astype(np.float32)
+    prefix = engine.encode(images.astype(np.float32), tokens)
+    sampled, _ = engine.denoise(prefix, noise, None, slot=1)
+    plain, _ = engine.denoise(prefix, noise, None)
+    with torch.no_grad():
+        seen = trainer.model.encode(torch.from_numpy(images.astype(np.float32))[None], torch.from_numpy(tokens)[None])
+        expected, _ = trainer.model.denoise(seen, torch.from_numpy(noise), engine.flow_steps)
+    np.testing.assert_allclose(sampled, expected.numpy(), atol=2e-4)
+    assert np.abs(sampled - plain).max() > 1e-2
+
+
+@pytest.mark.parametrize("profile", ["expert", "full"])
+def test_learning_publishes_an_adapter_or_for_the_whole_model_a_bundle(
+    base: Bundle, changed: Path, tmp_path: Path, profile: str
+):
+    out = tmp_path / "out"
+    result = learn(base, changed, out, settings(profile=profile, steps=40), QUIET)
+    assert result["loss_after"] < result["loss_before"]
+    if profile == "full":
+        assert Bundle.open(out).config.origin["learned_from"] == base.id
+        assert open_engine(Bundle.open(out)).name == "torch"
+    else:
+        (folder,) = [path for path in out.iterdir() if path.is_dir()]
+        assert result["adapter"] == str(folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert (manifest["base"], len(manifest["episodes"])) == (base.hash, 10)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, tmp_path: Path):
+    trainer_of(base, changed, tmp_path).save()
+    with pytest.raises(FlexorError, match="rank"):
+        trainer_of(base, changed, tmp_path, rank=4)
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_says_what_to_do(base: Bundle, changed: Path, tmp_path: Path):
+    trainer = trainer_of(base, changed, tmp_path)
+    before = {name: factor.detach().clone() for name, factor in trainer.factors.live.items()}
+    with torch.no_grad():
+        trainer.model.action_out_proj.base_layer.bias[0] = np.nan  # type: ignore[union-attr,index,operator]
+    with pytest.raises(FlexorError, match="lower lr"):
+        trainer.step(1.0)
+    assert all(torch.equal(before[name], factor) for name, factor in trainer.factors.live.items())
+
+
+RUN = """
+import sys
+from pathlib import Path
+from flexor.cli.main import main
+sys.argv = ["flexor", *sys.argv[1:]]
+main()
+"""
+
+
+def start(base: Bundle, data: Path, out: Path) -> subprocess.Popen[bytes]:
+    chosen = ["batch=4", "accumulation=2", "draws=4", "precision=fp32", "held_out=0.2", "log_steps=1", "checkpoint_s=0"]
+    command = ["learn", "--bundle", str(base.path), "--episodes", str(data), "--out", str(out), "--steps", "30"]
+    return subprocess.Popen([sys.executable, "-c", RUN, *command, *chosen], stdout=subprocess.DEVNULL)
+
+
+def curves(out: Path) -> list[dict[str, float]]:
+    work = out.with_name(f"{out.name}.training")
+    return [row for path in work.glob("*/curves.jsonl") for row in read_curves(path)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_killed_run_ends_with_the_losses_and_the_adapter_of_an_undisturbed_one(
+    base: Bundle, changed: Path, tmp_path: Path
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(base, changed, whole).wait(timeout=LIMIT_S) == 0
+    for step in (4, 11, 23):
+        process = start(base, changed, broken)
+        deadline = time.monotonic() + LIMIT_S
+        while not any(row["step"] >= step for row in curves(broken)):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, f"no step {step} within {LIMIT_S} s"
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(timeout=LIMIT_S)
+        assert not broken.exists()
+    assert start(base, changed, broken).wait(timeout=LIMIT_S) == 0
+    told = [[(row["step"], row["train/loss"]) for row in curves(out)] for out in (whole, broken)]
+    assert told[0] == told[1]
+    assert [step for step, _ in told[0]] == list(range(1, 31))
+    ours, theirs = (load_file(next(out.glob("*/adapter_model.safetensors"))) for out in (broken, whole))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        np.testing.assert_array_equal(ours[name], tensor, err_msg=name)
