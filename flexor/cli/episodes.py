@@ -10,15 +10,19 @@ from typing import Annotated
 import typer
 
 from flexor.cli.alarms import alarms, calibrate
+from flexor.cli.episodes_export import export
 from flexor.cli.report import JsonFile
 
-app = typer.Typer(no_args_is_help=True, help="List, show, verify and evict recorded episodes.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="List, show, verify, export and evict recorded episodes.", rich_markup_mode=None
+)
 
 CHECK_FAILED = 3
 GIB = 2**30
 
 app.command(epilog="Example: flexor episodes calibrate runs/good --alpha 0.1")(calibrate)
 app.command(epilog="Example: flexor episodes alarms runs/shifted --plot alarms.png --json alarms.json")(alarms)
+app.command(epilog="Example: flexor episodes export runs/first --format lerobot --out datasets/first")(export)
 
 
 @app.command("list", epilog="Example: flexor episodes list runs/first --outcome failure")
