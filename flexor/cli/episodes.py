@@ -11,10 +11,11 @@ import typer
 
 from flexor.cli.alarms import alarms, calibrate
 from flexor.cli.episodes_export import export
+from flexor.cli.episodes_label import label
 from flexor.cli.report import JsonFile
 
 app = typer.Typer(
-    no_args_is_help=True, help="List, show, verify, export and evict recorded episodes.", rich_markup_mode=None
+    no_args_is_help=True, help="List, show, label, verify, export and evict recorded episodes.", rich_markup_mode=None
 )
 
 CHECK_FAILED = 3
@@ -23,6 +24,7 @@ GIB = 2**30
 app.command(epilog="Example: flexor episodes calibrate runs/good --alpha 0.1")(calibrate)
 app.command(epilog="Example: flexor episodes alarms runs/shifted --plot alarms.png --json alarms.json")(alarms)
 app.command(epilog="Example: flexor episodes export runs/first --format lerobot --out datasets/first")(export)
+app.command(epilog="Example: flexor episodes label runs/first ID --outcome failure --label grasp_slip")(label)
 
 
 @app.command("list", epilog="Example: flexor episodes list runs/first --outcome failure")
@@ -84,12 +86,33 @@ def show(
         table(
             "events", ("step", "seconds", "kind", "data"), [(e.step, e.time_s, e.kind, e.data) for e in episode.events]
         )
+    if episode.corrections:
+        table(
+            "corrections, oldest first",
+            ("time", "by", "said", "before", "note"),
+            [
+                (
+                    said.time,
+                    said.by,
+                    _ending(said.outcome, said.label),
+                    _ending(said.was_outcome, said.was_label),
+                    said.note,
+                )
+                for said in episode.corrections
+            ],
+        )
     if gif is not None:
         write_gif(episode, gif)
     if rerun is not None:
         write_rerun(episode, rerun)
     written = {"gif": gif and str(gif), "rerun": rerun and str(rerun)}
-    write_json(json, {**summary, "extra": episode.meta.extra, "event_list": events, **written})
+    corrections = [asdict(said) for said in episode.corrections]
+    told = {"extra": episode.meta.extra, "event_list": events, "corrections": corrections}
+    write_json(json, {**summary, **told, **written})
+
+
+def _ending(outcome: str, label: str | None) -> str:
+    return outcome if label is None else f"{outcome}, {label}"
 
 
 @app.command(epilog="Example: flexor episodes verify runs/first --repair")

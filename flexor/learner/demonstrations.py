@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
-from flexor.runtime.draft_folder import draft_folder, sweep_drafts
 from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
+from flexor.runtime.draft_folder import draft_folder, sweep_drafts
+from flexor.runtime.episodes.corrections import corrections_file
 from flexor.runtime.episodes.episode import Episode, read_episode
 
 CACHE_VERSION = 3
@@ -73,6 +74,13 @@ class Demonstrations:
         return np.flatnonzero(~kept_back), np.flatnonzero(kept_back)
 
 
+def _identity(file: Path) -> list[str | int]:
+    """What a cache depends on of an episode's file: corrections may make a success of a failure, or the other way."""
+    labels = corrections_file(file)
+    said = [hashlib.sha256(labels.read_bytes()).hexdigest()[:16]] if labels.exists() else []
+    return [file.name, file.stat().st_size, *said]
+
+
 def load_demonstrations(
     root: Path,
     cameras: Sequence[str],
@@ -95,7 +103,7 @@ def load_demonstrations(
     files = sorted((root / "episodes").glob("*.mcap"))
     if not files:
         raise DemonstrationError(f"no episodes in {root / 'episodes'}; record some: flexor collect --out {root}")
-    recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [[file.name, file.stat().st_size] for file in files]]
+    recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [_identity(file) for file in files]]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
     cache = root / f"cache-{digest}"
     try:

@@ -17,6 +17,7 @@ from flexor.errors import FlexorError
 from flexor.learner.demonstrations import DemonstrationError, Demonstrations, action_chunks, load_demonstrations
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.episodes.labelling import label_episode
 
 READS = """
 import os, pathlib, signal, sys
@@ -213,3 +214,14 @@ def test_how_frames_were_drawn_is_kept_and_two_ways_are_refused(tmp_path: Path):
     record(tmp_path, episodes=1, steps=4)
     with pytest.raises(DemonstrationError, match=r"drawn in several ways \(None, fast\)"):
         load(tmp_path)
+
+
+def test_what_an_operator_said_later_is_learned_from_although_a_cache_was_made_before(tmp_path: Path):
+    files = record(tmp_path, episodes=3, steps=9)
+    before = load(tmp_path)
+    label_episode(tmp_path, files[1].stem, "failure", "grasp_slip", "ada")
+    after = load(tmp_path)
+    assert (len(np.unique(before.episodes)), len(np.unique(after.episodes))) == (3, 2)
+    assert after.digest != before.digest
+    label_episode(tmp_path, files[1].stem, "success", None, "ada")
+    assert len(load(tmp_path).states) == len(before.states)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flexor.runtime.episodes.corrections import corrections_file
 from flexor.runtime.episodes.episode_files import episode_folder, finished_files, is_being_recorded
 from flexor.runtime.episodes.episode_schema import EpisodeError
 from flexor.runtime.episodes.index import EpisodeIndex, IndexNoRoom
@@ -24,7 +25,7 @@ class Evicted:
 
     Attributes:
         id, file, started, outcome, used_by: as in EpisodeRow.
-        bytes: size of its file.
+        bytes: size of its file, and of what corrects it.
     """
 
     id: str
@@ -90,13 +91,15 @@ class DiskBudget:
                     break
                 if self._protected(row) or _is_held(path):
                     continue
-                size = _size(path)
+                size = _size(path) + _size(corrections_file(path))
                 if not dry_run:
                     try:
                         index.remove(row.id)
                     except IndexNoRoom:
                         rows_left.append(row.id)
                     path.unlink()
+                    if corrections_file(path).exists():  # later than the file: it never says less than it did
+                        corrections_file(path).unlink()
                 evicted.append(_evicted(row, size))
                 excess -= size
             for episode_id in rows_left:

@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mcap.records import Channel, Message
 from mcap.stream_reader import StreamReader
 from numpy.typing import NDArray
 
+from flexor.runtime.episodes.corrections import Correction, read_corrections
 from flexor.runtime.episodes.episode_schema import (
     CAMERA_PREFIX,
     SCHEMA_VERSION,
@@ -101,6 +102,7 @@ class Episode:
         interventions: bool [T].
         frames: by camera name, then by step.
         chunks, events: in the order they came.
+        corrections: what an operator said of it later, oldest first; the last one is in outcome, label and source.
     """
 
     id: str
@@ -121,10 +123,15 @@ class Episode:
     frames: Mapping[str, Frames]
     chunks: tuple[RecordedChunk, ...]
     events: tuple[RecordedEvent, ...]
+    corrections: tuple[Correction, ...] = ()
 
 
 def read_episode(path: Path | str) -> Episode:
-    """Read a finished episode, with every CRC checked. Raises EpisodeError when it is open, torn or damaged."""
+    """Read a finished episode, every CRC checked, and what was said of it later (flexor.runtime.episodes.corrections).
+
+    Raises:
+        EpisodeError: it is open, torn or damaged, or its corrections are.
+    """
     path = Path(path)
     records: dict[str, list[_Record]] = {}
     try:
@@ -133,7 +140,7 @@ def read_episode(path: Path | str) -> Episode:
             if kind is not None:
                 record = _Record(message.sequence, message.log_time, kind.FromString(message.data))
                 records.setdefault(channel.topic, []).append(record)
-        return _assemble(path, records)
+        return _corrected(_assemble(path, records), read_corrections(path))
     except OSError as error:
         raise EpisodeError(
             f"cannot read episode {path}: {error}; `flexor episodes list` names those there are"
@@ -143,6 +150,13 @@ def read_episode(path: Path | str) -> Episode:
             f"episode {path} is unfinished or damaged ({type(error).__name__}: {error}); "
             "`flexor episodes verify --repair` keeps what is whole"
         ) from error
+
+
+def _corrected(episode: Episode, corrections: tuple[Correction, ...]) -> Episode:
+    if not corrections:
+        return episode
+    last = corrections[-1]
+    return replace(episode, outcome=last.outcome, label=last.label, source="operator", corrections=corrections)
 
 
 def read_messages(path: Path) -> Iterator[tuple[Channel, Message]]:

@@ -12,6 +12,7 @@ import numpy as np
 from mcap.records import DataEnd, Footer
 from mcap.stream_reader import MAGIC_SIZE
 
+from flexor.runtime.episodes.corrections import SUFFIX, corrections_file, mend_corrections, read_corrections
 from flexor.runtime.episodes.episode import DAMAGE, Episode, open_reader, read_episode
 from flexor.runtime.episodes.episode_files import episode_folder, finished_files, is_being_recorded, unfinished_files
 from flexor.runtime.episodes.episode_schema import OUTCOMES, SOURCES, EpisodeError
@@ -29,7 +30,8 @@ class Problem:
 
     Attributes:
         kind: damaged (a finished file does not read), unfinished (a part file whose writer is gone), missing (a row
-            without its file), unlisted (a file without its row), stale (a row that says something else than its file).
+            without its file), unlisted (a file without its row), stale (a row that says something else than its file),
+            mislabelled (corrections that do not read), orphaned (corrections of an episode that is gone).
         file: relative to the root.
         detail: what was found.
     """
@@ -73,6 +75,7 @@ def check_root(root: Path, on_file: Callable[[Path], None] = lambda path: None) 
     for file in rows:
         if not (root / file).exists():
             problems.append(Problem("missing", file, "the index has a row for it, but there is no file"))
+    problems += _orphans(root)
     recording: list[str] = []
     for path in unfinished_files(root):
         name = path.relative_to(root).as_posix()
@@ -93,6 +96,14 @@ def repair(root: Path, problem: Problem) -> str:
     if problem.kind == "missing":
         index.remove(path.stem)
         return "took its row out of the index"
+    if problem.kind == "orphaned":
+        path.unlink()
+        return "removed them"
+    if problem.kind == "mislabelled":
+        episode = path.with_name(path.name.removesuffix(SUFFIX) + ".mcap")
+        done = mend_corrections(episode)
+        index.add(episode)
+        return done
     if problem.kind in ("damaged", "unfinished"):
         try:
             row = index.add(recover(path))
@@ -115,6 +126,12 @@ def _set_aside(index: EpisodeIndex, path: Path) -> str:
 
 def _check_listed(root: Path, path: Path, row: EpisodeRow | None) -> Iterator[Problem]:
     name = path.relative_to(root).as_posix()
+    try:
+        read_corrections(path)
+    except EpisodeError as error:
+        labels = corrections_file(path).relative_to(root).as_posix()
+        yield Problem("mislabelled", labels, str(error))
+        return
     found = check_file(path)
     if found:
         yield Problem("damaged", name, "; ".join(found))
@@ -125,6 +142,13 @@ def _check_listed(root: Path, path: Path, row: EpisodeRow | None) -> Iterator[Pr
         if row != truth:
             differing = [column for column in FILE_COLUMNS if getattr(row, column) != getattr(truth, column)]
             yield Problem("stale", name, f"the index has other values of {', '.join(differing)}")
+
+
+def _orphans(root: Path) -> Iterator[Problem]:
+    for path in sorted((root / "episodes").glob(f"*{SUFFIX}")):
+        # An episode that was set aside may be mended some day, so that its corrections stay.
+        if not any(path.parent.glob(f"{path.name.removesuffix(SUFFIX)}.*mcap*")):
+            yield Problem("orphaned", path.relative_to(root).as_posix(), "the episode that it corrects is gone")
 
 
 def _check_bytes(path: Path) -> Iterator[str]:
