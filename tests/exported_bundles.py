@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from flexor.pi05.config import PRESETS
 from flexor.pi05.init import randomise
 from flexor.pi05.model import Pi05
 from flexor.pi05.normalize import NormStats
+from flexor.pi05.program import Program
 from flexor.pi05.prompt import build_word_tokenizer
 from flexor.runtime.inference.action_space import FRANKA_DELTA_ACTIONS
-from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle, file_sha256
 from flexor.runtime.inference.bundle_config import BundleConfig
 from flexor.runtime.inference.bundle_writer import write_bundle
+from flexor.runtime.inference.engine import Engine
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 RANK, STEPS, TOKENS = 4, 3, 40
@@ -62,3 +66,28 @@ def question(tokens: int = 9, count: int = 1, seed: int = 0) -> tuple[Any, Any, 
     generator = np.random.default_rng(seed)
     images = generator.uniform(-1, 1, (2, 3, 32, 32)).astype(np.float32)
     return images, generator.integers(3, 280, tokens), generator.standard_normal((count, 10, 7), np.float32)
+
+
+def rehash(folder: Path, **changes: object) -> Bundle:
+    """Make bundle.json tell of the files as they are now."""
+    told = json.loads((folder / BUNDLE_JSON).read_text())
+    told["graphs"] |= changes
+    told["files"] = {name: file_sha256(folder / name) for name in told["files"] if (folder / name).exists()}
+    (folder / BUNDLE_JSON).write_text(json.dumps(told))
+    return Bundle.open(folder)
+
+
+def ask(
+    engine: Engine, count: int = 1, clamped: int = 0, slot: int = 0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    images, tokens, noise = question(9, count, seed)
+    clamp = np.linspace(-1, 1, clamped * 7, dtype=np.float32).reshape(clamped, 7) if clamped else None
+    return engine.denoise(engine.encode(images, tokens), noise, clamp, slot)
+
+
+def expect(program: Program, count: int = 1, clamped: int = 0, slot: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    images, tokens, noise = question(9, count)
+    clamp = torch.linspace(-1, 1, clamped * 7).reshape(clamped, 7) if clamped else None
+    prefix = program.encode(torch.from_numpy(images), torch.from_numpy(tokens))
+    actions, velocities = program.denoise(prefix, torch.from_numpy(noise), clamp, slot)
+    return actions.numpy(), velocities.numpy()

@@ -26,7 +26,7 @@ GROUPS = {
     "cl": ("metrics",),
     "episodes": ("list", "show", "verify", "evict", "calibrate", "alarms"),
     "bench": ("engines", "latency", "precisions", "roofline", "sim", "wire"),
-    "plot": ("shift",),
+    "plot": ("engines", "shift"),
 }
 CALLS = [(name,) for name in COMMANDS if name not in GROUPS] + [
     (group, sub) for group, subs in GROUPS.items() for sub in subs

@@ -21,23 +21,30 @@ def engines(
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Timed calls of every engine.")] = 300,
     image_size: Annotated[int, typer.Option(min=1, help="Pixels a side of the synthetic cameras.")] = 224,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Also the first bundle's model under torch.compile, which takes minutes.")
+    ] = False,
     json: JsonFile = None,
 ) -> None:
     """Time encode and denoise of several engines in one run, on the same inputs, each call in turn.
 
     Each engine lives in a process of its own, whose memory and time to the first chunk are told, too. The ratio is of
-    p50 to that of the first bundle. How near their actions are is what flexor verify tells.
+    p50 to that of the first bundle. How near their actions are is what flexor verify tells; flexor plot engines draws
+    latency against success.
 
     Example: flexor bench engines pi05-nano runs/nano-fp32 runs/nano-int8 --json engines.json
     """
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
-    from flexor.runtime.timing.engines import time_engines
+    from flexor.runtime.timing.engines import Entrant, time_engines
 
+    entrants = [Entrant(bundle) for bundle in bundles]
+    if compiled:
+        entrants.insert(1, Entrant(bundles[0], compiled=True))
     load = os.getloadavg()[0]
     with Progress() as progress:
         found = time_engines(
-            bundles, threads, flow_steps, n, image_size, lambda done: progress.update("calls", done, n)
+            entrants, threads, flow_steps, n, image_size, lambda done: progress.update("calls", done, n)
         )
     first = found[0]
     rows: list[tuple[object, ...]] = []

@@ -50,3 +50,26 @@ def shift(
     dials = LIBERO_DIALS if sim in LIBERO else DIALS
     console.print(markdown(dials), highlight=False, markup=False, soft_wrap=True)
     write_json(json, {"files": [str(path) for path in written], "sim": sim, "seed": seed, "shift": high.to_dict()})
+
+
+@app.command(epilog="Example: flexor plot engines engines.json --eval torch.json --eval int8.json --out engines.png")
+def engines(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What flexor bench engines --json wrote.")],
+    eval_: Annotated[
+        list[Path], typer.Option("--eval", metavar="FILE", help="What flexor eval --json wrote of one bundle; repeat.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, a PNG.")] = Path("engines.png"),
+    json: JsonFile = None,
+) -> None:
+    """Draw what a chunk takes in each engine against the success of the same bundle (docs/export.md)."""
+    from flexor.cli.report import console, table, write_json
+    from flexor.flywheel.engines_plot import join_success, read_report, write_engines_plot
+
+    timed, evaluated = read_report(file), [read_report(path) for path in eval_]
+    rows, left = join_success(timed.get("engines", ()), evaluated)
+    write_engines_plot(rows, f"{evaluated[0]['sim']}, {timed.get('threads')} thread(s)", out)
+    columns = ("name", "p50_ms", "p95_ms", "success_rate", "episodes")
+    table(f"engines in {out}", ("", *columns[1:]), [[row[key] for key in columns] for row in rows])
+    for name in left:
+        console.print(f"not evaluated: {name}", highlight=False, markup=False, soft_wrap=True)
+    write_json(json, {"file": str(out), "engines": rows, "not_evaluated": left})

@@ -15,6 +15,7 @@ from flexor.pi05.normalize import NormStats
 from flexor.runtime.inference.bundle import NORM_STATS, TOKENIZER, Bundle
 from flexor.runtime.inference.bundle_config import BundleConfig
 from flexor.runtime.inference.bundle_writer import write_bundle
+from flexor.runtime.inference.engine import EXTRAS
 from flexor.runtime.inference.graphs import Graphs, Ports, cache_positions, expert_ports, prefix_ports
 from flexor.runtime.observation import Observation
 
@@ -36,6 +37,8 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "onnx": Format("flexor.export.onnx.exporter", ("fp32", "fp16", "int8")),
     "tensorrt": Format("flexor.export.tensorrt.exporter", ("fp32", "fp16", "bf16", "int8", "fp8")),
+    "torchscript": Format("flexor.export.torchscript.exporter", (PLAIN,)),
+    "pt2": Format("flexor.export.pt2.exporter", (PLAIN,)),
 }
 """By name, which is also a key of graphs.GRAPH_FILES and the name of the engine."""
 
@@ -174,9 +177,9 @@ def export_graphs(
     try:
         write_graphs = import_module(FORMATS[wish.format].module).write_graphs
     except ModuleNotFoundError as error:
+        extras = ",".join(dict.fromkeys(("torch", EXTRAS.get(wish.format, wish.format))))
         raise FlexorError(
-            f"format {wish.format!r} needs {error.name}, which is not installed; pip install 'flexor[torch,"
-            f"{wish.format}]'"
+            f"format {wish.format!r} needs {error.name}, which is not installed; pip install 'flexor[{extras}]'"
         ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:

@@ -7,19 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from onnx import GraphProto, ModelProto
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-from torch import Tensor, nn
+from torch import nn
 
+from flexor.export.graphs.flat import example
 from flexor.runtime.inference.graphs import ANY, Port, Ports
 
 OPSET = 20
 """The last that PyTorch's tracing exporter writes, and the first with Gelu as one operation."""
-
-SAMPLES = 2  # while tracing: 1 would be taken for a constant
 
 
 def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
@@ -43,7 +41,7 @@ def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
     with torch.no_grad(), _quiet():
         torch.onnx.export(
             module.eval(),
-            module.arguments({port.name: _example(port) for port in inputs}),  # type: ignore[operator]
+            module.arguments({port.name: example(port) for port in inputs}),  # type: ignore[operator]
             str(draft),
             input_names=[port.name for port in inputs],
             output_names=[port.name for port in outputs],
@@ -58,13 +56,6 @@ def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
     inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     assert inferred is not None
     return inferred
-
-
-def _example(port: Port) -> Tensor:
-    shape = [SAMPLES if size == ANY else int(size) for size in port.shape]
-    dtype = np.dtype(port.dtype)
-    # A count or a length of 1, since nothing at all may be a special case somewhere.
-    return torch.from_numpy(np.ones(shape, dtype) if dtype.kind == "i" else np.zeros(shape, dtype))
 
 
 def _lift_constants(graph: GraphProto) -> None:

@@ -79,7 +79,12 @@ ENGINES: Mapping[str, tuple[str, str]] = {
     "torch": ("flexor.runtime.inference.torch_engine", "TorchEngine"),
     "onnx": ("flexor.runtime.inference.onnx_engine", "OnnxEngine"),
     "tensorrt": ("flexor.runtime.inference.tensorrt_engine", "TensorrtEngine"),
+    "torchscript": ("flexor.runtime.inference.torchscript_engine", "TorchscriptEngine"),
+    "pt2": ("flexor.runtime.inference.pt2_engine", "Pt2Engine"),
 }
+
+EXTRAS: Mapping[str, str] = {"torchscript": "torch", "pt2": "torch"}
+"""What to install for an engine or a format, where the extra has another name."""
 
 
 def open_engine(
@@ -134,7 +139,8 @@ def open_engine(
         opened: Engine = kind(bundle, precision, threads, steps, **({"provider": provider} if provider else {}))
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"engine {engine!r} needs {error.name}, which is not installed; pip install 'flexor[{engine}]'"
+            f"engine {engine!r} needs {error.name}, which is not installed; pip install"
+            f" 'flexor[{EXTRAS.get(engine, engine)}]'"
         ) from error
     if not force:
         check_gate(bundle, opened.precision)  # by the name that the engine gives it

@@ -67,6 +67,7 @@ class GraphEngine(ABC, Generic[Held]):
     """
 
     name: ClassVar[str]
+    most_samples: ClassVar[int | None] = None  # N of one call, where the format has a limit
     resample = staticmethod(pillow_resample)
 
     def __init__(
@@ -190,6 +191,10 @@ class GraphEngine(ABC, Generic[Held]):
             check_slot(slot)
         except ValueError as error:
             raise EngineError(str(error)) from error
+        if self.most_samples is not None and len(noise) > self.most_samples:
+            raise EngineError(
+                f"noise has {len(noise)} samples; graphs for {self.name} take at most {self.most_samples} in one call"
+            )
         clamped = 0 if action_prefix is None else len(action_prefix)
         if action_prefix is not None:
             self._clamp[:clamped] = action_prefix

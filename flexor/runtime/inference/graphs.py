@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GRAPH_FILES: Mapping[str, tuple[str, str]] = {
     "onnx": ("prefix.onnx", "expert.onnx"),
     "tensorrt": ("prefix.engine", "expert.engine"),
+    "torchscript": ("prefix.ts", "expert.ts"),
+    "pt2": ("prefix.pt2", "expert.pt2"),
 }
 """By format, which is also the name of the engine: the files of prefix and expert."""
 

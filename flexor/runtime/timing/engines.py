@@ -1,8 +1,8 @@
 """Engines beside each other: each in a process of its own, each call in turn, the same inputs.
 
-Run as a program it is one of these processes: it reads {bundle, threads, flow_steps, image_size} from the first
-line of its standard input, writes what it loaded, then answers every further line, the number of a question, with its
-times.
+Run as a program it is one of these processes: it reads {bundle, compiled, threads, flow_steps, image_size} from the
+first line of its standard input, writes what it loaded, then answers every further line, the number of a question, with
+its times.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from flexor.errors import FlexorError
-from flexor.runtime.timing.reply_timer import synthetic_observations
+from flexor.runtime.timing.reply_timer import OBSERVATIONS, synthetic_observations
 
-WARM_UP_CALLS = 5
+if TYPE_CHECKING:
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.inference.engine import Engine
+
+WARM_UP_CALLS = OBSERVATIONS  # each question once: what is compiled is compiled anew for another length of prompt
 
 
 @dataclass(slots=True)
@@ -32,28 +36,41 @@ class EngineTimes:
     denoise_ms: list[float] = field(default_factory=list)
 
 
-def time_engines(
-    bundles: Sequence[str], threads: int, flow_steps: int | None, n: int, image_size: int, told: Callable[[int], None]
-) -> list[EngineTimes]:
-    """Time n chunks of each bundle, one call of each in turn; flow_steps are for bundles of weights.
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A bundle in the engine that fits it; weights may be compiled by torch.compile instead."""
 
-    facts are those of `Policy.describe`, start_s (from starting the process to its first chunk), memory_mb (resident,
-    after warming up) and size_mb (the bundle's files).
+    bundle: str
+    compiled: bool = False
+
+
+def time_engines(
+    entrants: Sequence[Entrant],
+    threads: int,
+    flow_steps: int | None,
+    n: int,
+    image_size: int,
+    told: Callable[[int], None],
+) -> list[EngineTimes]:
+    """Time n chunks of each entrant, one call of each in turn; flow_steps are for bundles of weights.
+
+    facts are those of `Policy.describe`, bundle_flow_steps (the bundle's own), start_s (from starting the process to
+    its first chunk), memory_mb (resident, after warming up) and size_mb (the bundle's files).
 
     Raises:
         FlexorError: a bundle that its process could not open; the message is that process's own.
     """
     with ExitStack() as stack:
         children = []
-        for bundle in bundles:
+        for entrant in entrants:
             command = [sys.executable, "-m", "flexor.runtime.timing.engines"]
             began = time.perf_counter()
             child = stack.enter_context(
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
             )
             stack.callback(child.kill)
-            asked = {"bundle": bundle, "threads": threads, "flow_steps": flow_steps, "image_size": image_size}
-            facts = _tell(child, json.dumps(asked))
+            asked = {"threads": threads, "flow_steps": flow_steps, "image_size": image_size}
+            facts = _tell(child, json.dumps({**asdict(entrant), **asked}))
             children.append((child, EngineTimes({**facts, "start_s": time.perf_counter() - began})))
         for call in range(-WARM_UP_CALLS, n):
             for child, times in children:
@@ -78,22 +95,20 @@ def _tell(child: subprocess.Popen[str], line: str) -> dict[str, Any]:
 
 def _serve() -> None:
     """The child: see the module."""
-    from flexor.runtime.inference.bundle import Bundle
-    from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
 
     asked = json.loads(sys.stdin.readline())
     try:
-        bundle = Bundle.open(asked["bundle"])
-        steps = None if bundle.config.graphs else asked["flow_steps"]
-        policy = Policy(bundle, open_engine(bundle, threads=asked["threads"], flow_steps=steps, force=True))
+        policy = Policy(*_open(asked))
     except FlexorError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return
+    bundle = policy.bundle
     questions = synthetic_observations(bundle.cameras, bundle.config.state_dim, asked["image_size"])
     policy.infer(questions[0], 0)
     size = sum(file.stat().st_size for file in bundle.path.iterdir() if file.is_file())
-    print(json.dumps({**policy.describe(), "size_mb": size / 1e6}), flush=True)
+    own = {"bundle_flow_steps": bundle.config.flow_steps, "size_mb": size / 1e6}
+    print(json.dumps({**policy.describe(), **own}), flush=True)
     for line in sys.stdin:
         if line.strip() == "memory":
             print(json.dumps({"memory_mb": _resident_mb()}), flush=True)
@@ -101,6 +116,26 @@ def _serve() -> None:
         call = int(line)
         timing = policy.infer(questions[call % len(questions)], abs(call)).timing_ms
         print(json.dumps({"encode_ms": timing["encode"], "denoise_ms": timing["denoise"]}), flush=True)
+
+
+def _open(asked: Mapping[str, Any]) -> tuple[Bundle, Engine]:
+    """What an entrant computes with.
+
+    Raises:
+        FlexorError: it cannot be opened, or graphs that shall be compiled.
+    """
+    from flexor.runtime.inference.bundle import Bundle
+    from flexor.runtime.inference.engine import open_engine
+
+    bundle = Bundle.open(asked["bundle"])
+    if not asked["compiled"]:
+        steps = None if bundle.config.graphs else asked["flow_steps"]
+        return bundle, open_engine(bundle, threads=asked["threads"], flow_steps=steps, force=True)
+    if bundle.config.graphs is not None:
+        raise FlexorError(f"{bundle.id} holds graphs; torch.compile is for a bundle of weights: name one first")
+    from flexor.runtime.timing.torch_compiled import CompiledEngine
+
+    return bundle, CompiledEngine(bundle, asked["threads"], asked["flow_steps"] or bundle.config.flow_steps)
 
 
 def _resident_mb() -> float:

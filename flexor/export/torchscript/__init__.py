@@ -1,0 +1,1 @@
+"""TorchScript: traced graphs that libtorch loads, in C++ and in Python, without flexor (docs/export.md)."""
