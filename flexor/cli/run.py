@@ -18,6 +18,9 @@ def run(
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones follow.")] = 0,
     task: Annotated[list[str] | None, typer.Option(help="Task, may be given again; by default all in turn.")] = None,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Let the simulation's expert take over when an episode goes wrong.")
+    ] = False,
     shift: ShiftLevel = "none",
     shift_axes: ShiftAxes = "",
     render: Annotated[
@@ -48,6 +51,11 @@ def run(
 
     Example: flexor run --robot sim:tabletop --episodes 4 --log episodes hold_limit_s=1.0
 
+    With --correct an expert takes the arm on an alarm, on a failure event, or when the arm stands still, drives for
+    correct.turn_steps and hands back; its steps are recorded as interventions, its actions are what to learn.
+
+    Example: flexor run --correct --shift medium --episodes 10 --log corrected correct.turn_steps=60
+
     Example: flexor run --robot sim:libero_spatial --render fast --episodes 10 --log episodes
 
     Example: flexor run --calibrate 50 --log good, then flexor run --calibration good/calibration.json --episodes 4
@@ -69,6 +77,8 @@ def run(
     if calibrate is not None:
         if episodes != 1:
             raise typer.BadParameter("--calibrate says how many episodes there are", param_hint="--episodes")
+        if correct:
+            raise typer.BadParameter("a calibration is of the policy alone", param_hint="--correct")
         if shift != "none":
             raise typer.BadParameter("a calibration is made where nothing is shifted", param_hint="--shift")
         if calibrate < fewest(alpha):
@@ -92,6 +102,7 @@ def run(
                 report=report,
                 settings=settings,
                 calibration=used,
+                correct=correct,
                 images=images,
                 stopped=stopped,
                 watch=view.watch,

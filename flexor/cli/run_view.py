@@ -54,6 +54,7 @@ class RunView:
             line = f"episode {self._printed} of {self._episodes}: {result.task}: {result.outcome}, {result.steps} steps"
             why = result.reason or result.failure_label
             line += f" ({why})" if why else ""
+            line += f", {result.intervened_steps} steps corrected" if result.intervened_steps else ""
             line += "" if result.alarm_step is None else f", alarm at step {result.alarm_step}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -79,6 +80,11 @@ def summary(report: RunReport) -> list[tuple[str, object]]:
     guard = ", ".join(f"{kind} {count}" for kind, count in told["guard_events"].items())
     refusals = ", ".join(f"{kind} {count}" for kind, count in told["refusals"].items())
     failures = ", ".join(f"{label} {count}" for label, count in told["failure_labels"].items())
+    why = ", ".join(f"{reason} {count}" for reason, count in told["interventions"].items())
+    corrected = [
+        ("interventions", f"{why}; {told['intervened_steps']} steps"),
+        ("success without them", told["successes_alone"]),
+    ]
     return [
         ("success", f"{told['successes']} of {told['episodes']}  {rate}"),
         ("failures by label", failures or "0"),
@@ -90,6 +96,7 @@ def summary(report: RunReport) -> list[tuple[str, object]]:
         ("chunk latency p99, ms", told["p99_ms"]),
         ("steps / chunks", f"{told['steps']} / {told['chunks']}"),
         ("holds / stale chunks / overruns", f"{told['holds']} / {told['stale']} / {told['overruns']}"),
+        *(corrected if why else []),
         ("guard", guard or "0"),
         ("replies without a chunk", refusals or "0"),
     ]

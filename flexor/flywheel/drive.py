@@ -8,6 +8,7 @@ from pathlib import Path
 from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import open_simulation
 from flexor.runtime.driving.control_loop import Live
+from flexor.runtime.driving.corrector import CorrectionSettings, Corrector
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings
 from flexor.runtime.driving.run_report import RunReport
 from flexor.runtime.episodes.recorder import EpisodeRecorder
@@ -27,6 +28,7 @@ def drive(
     report: RunReport,
     settings: DaemonSettings,
     calibration: Calibration | None = None,
+    correct: bool = False,
     images: str = "jpeg",
     stopped: Callable[[], bool] = lambda: False,
     watch: Callable[[Live], None] = lambda live: None,
@@ -37,6 +39,7 @@ def drive(
     Args:
         tasks: names, taken in turn; none at all means every task of the robot.
         calibration: of the entropy scores; None leaves them raw.
+        correct: let the robot's own expert take over when an episode goes wrong (settings.correct).
         report: filled while it runs, so that it tells what was done also when this raises.
 
     Raises:
@@ -49,8 +52,28 @@ def drive(
             raise FlexorError(f"robot {robot} takes any prompt; say which with --task")
         with PolicyClient(address, settings.reply_timeout_s) as client, EpisodeRecorder(log_dir, images) as recorder:
             daemon = Daemon(
-                opened, client, recorder, settings, calibration=calibration, report=report, stopped=stopped, watch=watch
+                opened,
+                client,
+                recorder,
+                settings,
+                calibration=calibration,
+                intervener=corrector_of(opened, settings.correct) if correct else None,
+                report=report,
+                stopped=stopped,
+                watch=watch,
             )
             daemon.run(episodes, seed, chosen)
     finally:
         opened.close()
+
+
+def corrector_of(robot: Robot, settings: CorrectionSettings) -> Corrector:
+    """The expert of a simulated robot as an intervener.
+
+    Raises:
+        FlexorError: the robot has none.
+    """
+    make_expert = getattr(robot, "expert", None)
+    if make_expert is None:
+        raise FlexorError(f"robot {robot.spec.name} has no expert that could take over; leave --correct out")
+    return Corrector(make_expert, settings)

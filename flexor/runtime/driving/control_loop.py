@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flexor.runtime.driving.asker import ChunkAsker
 from flexor.runtime.driving.guard import Guard
+from flexor.runtime.driving.intervention import Intervener, Situation, Turns
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import RunReport
@@ -60,6 +61,10 @@ class ControlLoop:
     The chunk for control step s is asked for with the observation of s while earlier actions are still playing.
     A step without an action to play, or with one that the guard refuses, holds the arm. When no action could be
     played for hold_limit_s the arm stays held and the episode ends as an abort.
+
+    Before each step an intervener may take the arm: what it wants passes the same guard, is recorded as what the policy
+    should have done, and nothing that the policy planned before is played after. When it hands back, the arm is held
+    until the policy has answered what it is shown then.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class ControlLoop:
         bundle: str,
         cameras: list[str],
         calibration: Calibration | None,
+        intervener: Intervener | None = None,
         hold_limit_s: float,
         now: Callable[[], float],
         stopped: Callable[[], bool],
@@ -90,10 +96,19 @@ class ControlLoop:
         self._trouble = SILENCE  # what kept the last action away
         self._still = np.zeros(robot.spec.action_dim, np.float32)  # a hold as an action: no motion, gripper as it was
         self._still[-1] = robot.spec.action_low[-1]
+        self._looked = -1  # the step at which the cameras were last read
+        self._events: tuple[FailureEvent, ...] = ()
         self.monitor = ScoreMonitor(calibration, recorder.event)
+        self.turns = None if intervener is None else Turns(intervener, recorder.event, report)
 
     def play(self) -> Ending:
         """Play to the end of the episode. The robot has been reset, the recorder has begun."""
+        ending = self._play()
+        if self.turns is not None:
+            self.turns.end(self._live.step)
+        return ending
+
+    def _play(self) -> Ending:
         if not self._await_first_chunk():
             self._robot.hold()
             return self._abort()
@@ -101,6 +116,7 @@ class ControlLoop:
         step = 0
         while True:
             status = self._control(step)
+            self._events = status.events
             step += 1
             self._live.step = step
             self._watch(self._live)
@@ -133,6 +149,8 @@ class ControlLoop:
 
     def _control(self, step: int) -> Status:
         began = self._now()
+        if self.turns is not None and (status := self._intervene(self.turns, step)) is not None:
+            return status
         state: NDArray[np.float32] | None = None
         if self._asker.due(step, self._player.anchor):
             observation = self._look(step)
@@ -140,7 +158,25 @@ class ControlLoop:
             self._asker.ask(observation, step, began, self._player)
         if state is None:
             state = self._robot.state()
-        wanted = self._player.action(step)
+        return self._act(step, state, self._player.action(step))
+
+    def _intervene(self, turns: Turns, step: int) -> Status | None:
+        """Let whoever may take the arm act in this step; None when it is the policy's."""
+        state, begins, monitor = self._robot.state(), not turns.active, self.monitor
+        takeover = turns.ask(Situation(step, state, monitor.suspicion, monitor.suspected_step, self._events))
+        if takeover is None:
+            return None
+        if begins:
+            self._player.reset()
+            self._asker.reset()
+        if turns.frame_due(step) and self._looked != step:
+            self._look(step)
+        return self._act(step, state, takeover.action, intervention=True)
+
+    def _act(
+        self, step: int, state: NDArray[np.float32], wanted: NDArray[np.float32] | None, intervention: bool = False
+    ) -> Status:
+        """Play what is wanted as far as the guard lets it, or hold; record it."""
         action = None
         if wanted is not None:
             action, events = self._guard.check(wanted, state)
@@ -149,7 +185,8 @@ class ControlLoop:
                 self._recorder.event(step, f"guard.{event.kind}", event.data)
             if action is None:
                 self._trouble = GUARD
-        self._recorder.step(step, state, self._still if action is None else action)
+        label = wanted if intervention and action is not None else None  # not what the guard found no number
+        self._recorder.step(step, state, self._still if action is None else action, label, intervention)
         if action is None:
             return self._hold(step)
         self._held_since = None
@@ -169,6 +206,7 @@ class ControlLoop:
         seen = self._robot.observe()
         images = {camera: seen.images[camera] for camera in self._cameras}
         self._recorder.frames(step, images)
+        self._looked = step
         return Observation(images, seen.state, seen.prompt)
 
     def _wait_for_period(self, next_step: int) -> None:

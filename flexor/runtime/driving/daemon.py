@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from flexor.errors import FlexorError
 from flexor.runtime.driving.asker import ChunkAsker, Plan
 from flexor.runtime.driving.control_loop import ControlLoop, Ending, Live
+from flexor.runtime.driving.corrector import CorrectionSettings
 from flexor.runtime.driving.guard import Guard, GuardSettings
 from flexor.runtime.driving.handshake import check_fit
+from flexor.runtime.driving.intervention import Intervener
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
@@ -42,6 +44,7 @@ class DaemonSettings(BaseModel):
         reply_timeout_s: how long the client waits for an answer to hello and to the begin and end of an episode.
         connect_timeout_s: how long an episode waits for a server that is ready before the run ends.
         guard: limits beside those of the robot.
+        correct: when an expert takes over, where one may.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +54,7 @@ class DaemonSettings(BaseModel):
     reply_timeout_s: float = Field(default=1.0, gt=0)
     connect_timeout_s: float = Field(default=10.0, gt=0)
     guard: GuardSettings = GuardSettings()
+    correct: CorrectionSettings = CorrectionSettings()
 
 
 class ServerGone(FlexorError):
@@ -72,6 +76,7 @@ class Daemon:
         settings: DaemonSettings | None = None,
         *,
         calibration: Calibration | None = None,
+        intervener: Intervener | None = None,
         report: RunReport | None = None,
         stopped: Callable[[], bool] = lambda: False,
         watch: Callable[[Live], None] = lambda live: None,
@@ -81,6 +86,8 @@ class Daemon:
         """
         Args:
             calibration: of the scores; None leaves them raw.
+            intervener: may take the arm from the policy; None lets nobody. The server is told of a success in which
+                it did that it is unknown how the policy would have ended.
             report: where the counts go; a new one when None.
             stopped: asked once a control step; True ends the episode as an abort and the run.
             watch: told how the present episode stands after every control step; must return quickly.
@@ -90,7 +97,7 @@ class Daemon:
         self._settings = settings or DaemonSettings()
         self._stopped, self._watch, self._now, self._sleep = stopped, watch, now, sleep
         self._delays_of: tuple[Plan, ChunkAsker] | None = None
-        self._calibration = calibration
+        self._calibration, self._intervener = calibration, intervener
         self.report = RunReport() if report is None else report
         self.report.calibration = calibration_id(calibration)
 
@@ -179,6 +186,7 @@ class Daemon:
                 cameras=tuple(hello["cameras"]),
                 extra={
                     **spec.conditions,
+                    **({} if self._intervener is None else {"intervener": self._intervener.name}),
                     "daemon": settings.model_dump(),
                     "policy": hello,
                     **calibration_extra(self._scoring(hello, adapter), self._calibration),
@@ -199,6 +207,7 @@ class Daemon:
             bundle=bundle,
             cameras=list(hello["cameras"]),
             calibration=self._calibration,
+            intervener=self._intervener,
             hold_limit_s=settings.hold_limit_s,
             now=self._now,
             stopped=self._stopped,
@@ -212,7 +221,8 @@ class Daemon:
             recorder.event(*event.record())
         judged = ending.outcome in ("success", "failure")
         path = recorder.end(ending.outcome, ending.failure_label, self._judge if judged else "recorder")
-        self._tell_server(ending)
+        turns, intervened = (loop.turns.turns, loop.turns.steps) if loop.turns is not None else (0, 0)
+        self._tell_server(Ending("unknown") if intervened and ending.outcome == "success" else ending)
         holds = self.report.holds - holds_before
         monitor = loop.monitor
         return EpisodeResult(
@@ -228,6 +238,8 @@ class Daemon:
             monitor.calibrated_max,
             monitor.alarm_step,
             ending.failure_label,
+            turns,
+            intervened,
         )
 
     def _asker(self, plan: Plan) -> ChunkAsker:

@@ -24,6 +24,7 @@ class EpisodeResult:
         calibrated_max: of the calibrated primary score; None without a calibration or a score.
         alarm_step: control step at which the episode was flagged "pre-fail"; None when it was not.
         failure_label: what explains a failure (docs/failures.md); None where nobody can tell.
+        interventions, intervened_steps: how often somebody took the arm, and for how many control steps in all.
     """
 
     index: int
@@ -38,6 +39,8 @@ class EpisodeResult:
     calibrated_max: float | None = None
     alarm_step: int | None = None
     failure_label: str | None = None
+    interventions: int = 0
+    intervened_steps: int = 0
 
 
 @dataclass(slots=True)
@@ -53,6 +56,8 @@ class RunReport:
         guard_events: how often the guard stepped in, by kind.
         refusals: replies that were no chunk, by type.
         calibration: id of the calibration of the scores, "raw" without one.
+        interventions: how often somebody took the arm, by why.
+        intervened_steps: control steps in which somebody had it.
     """
 
     results: list[EpisodeResult] = field(default_factory=list)
@@ -64,6 +69,8 @@ class RunReport:
     guard_events: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     calibration: str = "raw"
+    interventions: Counter[str] = field(default_factory=Counter)
+    intervened_steps: int = 0
 
     @property
     def aborted(self) -> list[EpisodeResult]:
@@ -95,6 +102,9 @@ class RunReport:
             "guard_events": dict(self.guard_events),
             "refusals": dict(self.refusals),
             "calibration": self.calibration,
+            "interventions": dict(self.interventions),
+            "intervened_steps": self.intervened_steps,
+            "successes_alone": sum(r.outcome == "success" and not r.intervened_steps for r in self.results),
             "pre_fail": sum(result.alarm_step is not None for result in self.results),
             "rows": [
                 {
@@ -109,6 +119,8 @@ class RunReport:
                     "calibrated_max": result.calibrated_max,
                     "alarm_step": result.alarm_step,
                     "failure_label": result.failure_label,
+                    "interventions": result.interventions,
+                    "intervened_steps": result.intervened_steps,
                 }
                 for result in self.results
             ],

@@ -39,6 +39,8 @@ class ScoreMonitor:
         self._id = calibration_id(calibration)
         self.bits: list[float] = []  # raw ACE of every chunk that was scored
         self.calibrated_max: float | None = None  # of the primary score
+        self.suspicion: float | None = None  # the newest calibrated primary score
+        self.suspected_step = -1  # what step it is of
         self.alarm_step: int | None = None
 
     def note(self, scored_step: int, scores: Mapping[str, float], step: int) -> None:
@@ -57,6 +59,7 @@ class ScoreMonitor:
         value = calibrated.get(PRIMARY)
         if value is None:
             return
+        self.suspicion, self.suspected_step = value, scored_step
         self.calibrated_max = value if self.calibrated_max is None else max(self.calibrated_max, value)
         if value > ALARM and self.alarm_step is None:
             self.alarm_step = step

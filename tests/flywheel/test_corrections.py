@@ -1,0 +1,85 @@
+"""The simulated robot's own expert corrects a policy that does nothing: the real daemon, the real tabletop."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from point_world import PointRobot
+from scripted_client import Clock, ScriptedClient
+
+from flexor.errors import FlexorError
+from flexor.flywheel.drive import corrector_of
+from flexor.runtime.driving.corrector import CorrectionSettings
+from flexor.runtime.driving.daemon import Daemon, DaemonSettings
+from flexor.runtime.driving.run_report import RunReport
+from flexor.runtime.episodes.episode import Episode, read_episode
+from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.sim.robots import TabletopRobot
+from flexor.sim.scenes import CAMERAS
+
+
+class IdleClient(ScriptedClient):
+    """A policy that stands still."""
+
+    def hello(self):
+        return {**super().hello(), "cameras": list(CAMERAS)}
+
+    def ask(self, observation, step, delay_steps, action_prefix, budget_ms) -> int:
+        number = super().ask(observation, step, delay_steps, action_prefix, budget_ms)
+        due, reply = self.under_way[-1]
+        assert reply.chunk is not None
+        still = np.zeros_like(reply.chunk.actions)
+        still[:, -1] = -1.0
+        self.under_way[-1] = (due, dataclasses.replace(reply, chunk=dataclasses.replace(reply.chunk, actions=still)))
+        return number
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Episode]:
+    root: Path = tmp_path_factory.mktemp("corrected")
+    robot, clock = TabletopRobot(image_size=32), Clock()
+    settings = DaemonSettings(correct=CorrectionSettings(stall_steps=5, turn_steps=20))
+    try:
+        with EpisodeRecorder(root) as recorder:
+            daemon = Daemon(
+                robot,
+                IdleClient(clock, lambda step: 0.02),  # type: ignore[arg-type]
+                recorder,
+                settings,
+                intervener=corrector_of(robot, settings.correct),
+                now=clock.now,
+                sleep=clock.sleep,
+            )
+            report = daemon.run(1, 3, [next(iter(robot.spec.tasks))])
+    finally:
+        robot.close()
+    return report, read_episode(report.results[0].path)
+
+
+def test_the_expert_does_what_the_policy_does_not(corrected: tuple[RunReport, Episode]) -> None:
+    report, episode = corrected
+    assert [result.outcome for result in report.results] == ["success"]
+    assert set(report.interventions) == {"stall"}
+    assert report.results[0].interventions >= 2  # it was handed back, and had to take over again
+    assert report.intervened_steps == int(episode.interventions.sum()) > 30
+    assert report.to_dict()["successes_alone"] == 0
+
+
+def test_what_is_to_be_learned_is_the_experts_action_and_has_frames(corrected: tuple[RunReport, Episode]) -> None:
+    _, episode = corrected
+    mine, theirs = ~episode.interventions, episode.interventions
+    assert not episode.actions[mine][:, :6].any()
+    assert episode.labels[theirs][:, :6].any(axis=1).mean() > 0.9
+    begins = [event.step for event in episode.events if event.kind == "intervention.begin"]
+    ends = [event.step for event in episode.events if event.kind == "intervention.end"]
+    assert [end - begin for begin, end in zip(begins, ends, strict=True)][:-1] == [20] * (len(begins) - 1)
+    for begin, end in zip(begins, ends, strict=True):
+        assert set(range(begin, end, 2)) <= set(episode.frames[CAMERAS[0]])
+
+
+def test_a_robot_without_an_expert_is_refused() -> None:
+    with pytest.raises(FlexorError, match="robot sim:point has no expert that could take over"):
+        corrector_of(PointRobot(), CorrectionSettings())
