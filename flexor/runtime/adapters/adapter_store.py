@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ KEPT = 3
 """Adapters that stay on disk: so many that were active, and so many that were rejected."""
 
 LOCK = ".lock"
+MAX_TOLD = 500
 logger = logging.getLogger(__name__)
 
 
@@ -30,6 +32,7 @@ class AdapterStore:
     Attributes:
         root: the directory.
         state: as it is on disk.
+        announce: hears of every change of an adapter's state: adapter, state, reason, told.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -53,6 +56,7 @@ class AdapterStore:
                 "busy", f"{self.root} is another server's; give this one a directory of its own: --adapters DIR"
             ) from error
         self._log = AuditLog(self.root)
+        self.announce: Callable[[dict[str, Any]], None] = lambda told: None
         sweep_drafts(self.root, "*")
         try:
             self.state = StoreState.read(self.root)
@@ -94,18 +98,27 @@ class AdapterStore:
         return self.state.records.get(adapter)
 
     def note(self, adapter: str, state: State, pointers: dict[str, Any] | None = None, **changes: Any) -> Record:
-        """Put an adapter into a state, together with changed pointers, and log it.
+        """Put an adapter into a state, together with changed pointers; log it and announce it.
 
         Args:
             pointers: of StoreState: active, candidate, history, seen, blacklist.
             changes: of its Record.
         """
         known = self.record(adapter) or Record(id=adapter, state=state, at=now())
-        fresh: dict[str, Any] = {"reason": None, "told": "", **changes}
+        changes["told"] = changes.get("told", "")[:MAX_TOLD]
+        fresh: dict[str, Any] = {"reason": None, **changes}
         record = known.model_copy(update={**fresh, "state": state, "at": now()})
         self.update(records={**self.state.records, adapter: record}, **(pointers or {}))
         self.log(f"adapter.{state.lower()}", adapter, **{key: value for key, value in changes.items() if value})
+        self.announce({"adapter": adapter, "state": state, "reason": record.reason, "told": record.told})
         return record
+
+    def blacklisted(self, adapter: str, reason: str) -> dict[str, Any]:
+        """The changed pointer for `note` that keeps an adapter's weights from coming back; none if they are unknown."""
+        record = self.record(adapter)
+        if record is None or record.model_sha256 is None:
+            return {}
+        return {"blacklist": {**self.state.blacklist, record.model_sha256: f"{adapter}, {reason}"}}
 
     def count(self, adapter: str, success: bool) -> None:
         """Count an episode that ended with an adapter."""
@@ -141,7 +154,8 @@ class AdapterStore:
         """Delete what is neither served, tried, one of the last KEPT of its kind, nor still to be announced."""
         state = self.state
         served = [name for name in state.history if name != BASE][-KEPT:]
-        decided = [name for name in self.ids() if _split(name)[0] <= state.seen]
+        refused = {name for name, record in state.records.items() if record.state == "REJECTED"}
+        decided = [name for name in self.ids() if _split(name)[0] <= state.seen or name in refused]
         keep = {state.active, state.candidate, *served}
         keep.update([name for name in decided if name not in keep][-KEPT:])
         for name in decided:

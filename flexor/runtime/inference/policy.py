@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,12 @@ _SURPRISE_STREAM = 1  # second word of the seed, so that the samples never repea
 
 @dataclass(slots=True)
 class _Asked:
-    """The last question, kept so that `surprise` can sample it again."""
+    """The last question, kept so that `surprise` and `shadow` can sample it again."""
 
     prefix: Any
     action_prefix: NDArray[np.float32] | None  # [d, A of the model], normalised
+    slot: int
+    answer: NDArray[np.float32] | None = None  # [1, H, A of the model], normalised
 
 
 class Policy:
@@ -67,8 +70,21 @@ class Policy:
             "entropy": {"samples": SAMPLES, "cell": CELL, "version": ESTIMATOR},
         }
 
+    @property
+    def slots(self) -> int:
+        """See Engine."""
+        return self.engine.slots
+
+    def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
+        """See Engine; any thread may call it."""
+        self.engine.load_slot(slot, tensors)
+
     def infer(
-        self, observation: Observation, noise_seed: int, action_prefix: NDArray[np.float32] | None = None
+        self,
+        observation: Observation,
+        noise_seed: int,
+        action_prefix: NDArray[np.float32] | None = None,
+        slot: int = 0,
     ) -> ActionChunk:
         """Answer one observation.
 
@@ -77,6 +93,7 @@ class Policy:
             noise_seed: 0 or more; the same seed gives the same actions bit for bit.
             action_prefix: float32 [d, A] in robot units: actions already committed, which the chunk begins with
                 unchanged; d in 1..rtc_max_delay.
+            slot: of the weights, 0 or more and below slots; the chunk's provenance says `base` all the same.
 
         Returns:
             Actions [H, A] with timing_ms prepare, encode, denoise, finish, total, and the score accel (where the flow
@@ -92,9 +109,10 @@ class Policy:
         clamp = self._preprocessor.clamp(action_prefix)
         noise = generator.standard_normal((1, self._config.horizon, self._config.model.action_dim), np.float32)
         prepared = time.perf_counter()
-        self._asked = _Asked(self.engine.encode(images, tokens), clamp)
+        self._asked = _Asked(self.engine.encode(images, tokens), clamp, slot)
         encoded = time.perf_counter()
-        sampled, velocities = self.engine.denoise(self._asked.prefix, noise, clamp)
+        sampled, velocities = self.engine.denoise(self._asked.prefix, noise, clamp, slot)
+        self._asked.answer = sampled
         denoised = time.perf_counter()
         actions = self._robot_units(sampled)[0]
         if action_prefix is not None:
@@ -131,7 +149,7 @@ class Policy:
             raise EngineError("surprise() scores the last chunk, and there is none yet; call infer() first")
         shape = (SAMPLES, self._config.horizon, self._config.model.action_dim)
         noise = _generator(noise_seed, _SURPRISE_STREAM).standard_normal(shape, np.float32)
-        sampled, _ = self.engine.denoise(self._asked.prefix, noise, self._asked.action_prefix)
+        sampled, _ = self.engine.denoise(self._asked.prefix, noise, self._asked.action_prefix, self._asked.slot)
         steps = self._executed()
         translations = self._robot_units(sampled)[:, steps, :3]
         scale = self._config.action_space.metres_per_unit
@@ -139,6 +157,26 @@ class Policy:
             "ace_bits": ace_bits(translations, scale, self._workspace),
             "gauss_nats": gauss_nats(sampled[:, steps, : self._config.action_dim]),
         }
+
+    def shadow(self, noise_seed: int, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Answer the last question again with the weights of another slot, on the same prefix and noise.
+
+        Args:
+            noise_seed: that the question was asked with.
+
+        Returns:
+            What was answered and what the other slot would have, normalised [H, A]; the latter may not be finite.
+
+        Raises:
+            EngineError: nothing was asked yet.
+        """
+        asked = self._asked
+        if asked is None or asked.answer is None:
+            raise EngineError("shadow() repeats the last chunk, and there is none yet; call infer() first")
+        shape = (1, self._config.horizon, self._config.model.action_dim)
+        noise = _generator(noise_seed).standard_normal(shape, np.float32)
+        sampled, _ = self.engine.denoise(asked.prefix, noise, asked.action_prefix, slot)
+        return asked.answer[0, :, : self._config.action_dim], sampled[0, :, : self._config.action_dim]
 
     def warm_up(self) -> None:
         """Run every path on a blank observation, so that the first request is as quick as the others."""

@@ -54,6 +54,10 @@ class PolicyClient:
     Every `ask` ends in exactly one Reply, within its time, whatever happens to the server; the connection comes
     back by itself when the server does.
 
+    Attributes:
+        velocity_scale: part of its velocity limit that the robot is to keep to in the open episode; below 1 while an
+            adapter is on trial.
+
     Args:
         address: the server's data address; None is the default one.
         timeout_s: how long each request may take before it ends as `timeout`.
@@ -75,6 +79,7 @@ class PolicyClient:
         addresses = Addresses.of(address)
         self._channel = Channel(addresses.data, timeout_s, context, addresses.lane if share_memory else None)
         self._steps: dict[int, int] = {}
+        self.velocity_scale = 1.0
 
     @property
     def shares_memory(self) -> bool:
@@ -175,6 +180,7 @@ class PolicyClient:
             ServerTimeout, ServerRefused: it was not opened.
         """
         reply = self._channel.call("episode.begin", {"session": self.session, "task": task, "seed": seed})
+        self.velocity_scale = float(reply.fields.get("velocity_scale") or 1.0)
         return reply.fields.get("adapter") or "base"
 
     def end_episode(self, outcome: str, label: str | None = None, source: str = "sim") -> None:

@@ -34,6 +34,29 @@ class ServerControl:
         """
         return self._channel.call("stats").fields["stats"]
 
+    def adapters(self) -> dict[str, Any]:
+        """How the adapters of the server stand: active, previous, candidate, trial, and a row of each.
+
+        Raises:
+            ServerTimeout, ServerRefused: there is no such answer; code no_adapters where the server takes none.
+        """
+        return self._channel.call("adapter.list").fields["told"]
+
+    def order(self, verb: str, adapter: str | None = None, at: str | None = None) -> dict[str, Any]:
+        """Give an order about adapters, and tell how the adapter stands then.
+
+        Args:
+            verb: push, swap, rollback or remove.
+            adapter: its id; not for rollback.
+            at: for swap: episode or chunk; None as the server has it.
+
+        Raises:
+            ServerTimeout: the order may be done or not; adapters() tells.
+            ServerRefused: it was not; code: a reason of flexor.runtime.adapters.adapter_error.
+        """
+        fields = {key: value for key, value in (("adapter", adapter), ("at", at)) if value is not None}
+        return self._channel.call(f"adapter.{verb}", fields).fields["told"]
+
     def shutdown(self) -> None:
         """Ask the server to stop; it has begun to when this returns.
 

@@ -12,7 +12,7 @@ import zmq
 from flexor.runtime.serving.address import Addresses
 from flexor.runtime.serving.wire import MAX_TOTAL_BYTES, Frame, Message, decode, encode
 
-KINDS = ("ready", "score", "unscored", "episode.begin", "episode.end", "stopping")
+KINDS = ("ready", "score", "unscored", "episode.begin", "episode.end", "adapter", "stopping")
 
 
 def event_frames(kind: str, number: int, fields: dict[str, Any]) -> list[Frame]:

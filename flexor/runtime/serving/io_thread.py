@@ -6,7 +6,6 @@ more than sending.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -16,24 +15,27 @@ from typing import Any
 
 import zmq
 
+from flexor.runtime.adapters.adapter_slots import AdapterSlots, Carried
+from flexor.runtime.adapters.canary import Verdict
 from flexor.runtime.serving import multipart
+from flexor.runtime.serving.adapter_thread import AdaptersEnded, AdapterThread, Announced, Answered, Report
 from flexor.runtime.serving.engine_thread import Computed, Ended, Outcome, Ready, Refused, Scored, Unscored
-from flexor.runtime.serving.events import event_frames
+from flexor.runtime.serving.episode_desk import EpisodeDesk
 from flexor.runtime.serving.mailbox import Envelope, Mailbox, MailboxFull
 from flexor.runtime.serving.messages import InferRequest, chunk_message
+from flexor.runtime.serving.outbox import Outbox
 from flexor.runtime.serving.packets import unpacked
-from flexor.runtime.serving.peers import LanePeer, Peer, SocketPeer, Undeliverable
+from flexor.runtime.serving.peers import LanePeer, Peer, SocketPeer
 from flexor.runtime.serving.schema import CONTROL_REQUESTS, DATA_REQUESTS, LANE_REQUESTS, check
+from flexor.runtime.serving.server_settings import ServerSettings
 from flexor.runtime.serving.server_sockets import ServerSockets
 from flexor.runtime.serving.server_stats import ServerStats
 from flexor.runtime.serving.sessions import Sessions
 from flexor.runtime.serving.shared_images import SLOTS
-from flexor.runtime.serving.wire import Frame, Message, WireError, encode
+from flexor.runtime.serving.wire import Frame, Message, WireError
 
 IDLE_POLL_S = 1.0
 MAX_TEXT = 16_000  # characters of a policy's own words; up to four bytes each, they still fit a header
-
-logger = logging.getLogger(__name__)
 
 
 class IoThread(threading.Thread):
@@ -50,9 +52,11 @@ class IoThread(threading.Thread):
         sockets: ServerSockets,
         mailbox: Mailbox,
         sessions: Sessions,
+        slots: AdapterSlots,
         policy: Mapping[str, Any],
         identity: Mapping[str, Any],
-        stop_timeout_s: float,
+        settings: ServerSettings,
+        adapters: AdapterThread | None = None,
     ) -> None:
         """`policy` and `identity` (of the server) are what hello tells."""
         super().__init__(name="flexor-io", daemon=True)
@@ -63,20 +67,25 @@ class IoThread(threading.Thread):
         self._sessions = sessions
         self._policy = dict(policy)
         self._identity = dict(identity)
-        self._stop_timeout_s = stop_timeout_s
+        self._stop_timeout_s = settings.stop_timeout_s
+        self._slots, self._adapters = slots, adapters
+        self._counted = ServerStats()
+        self._outbox = Outbox(sockets, self._counted)
+        self._desk = EpisodeDesk(
+            sessions, slots, self._episode_ended, self._outbox.announce, settings.adapters.canary_velocity
+        )
         self._stop_asked = threading.Event()
         self.warm = False
         self._engine_ended = False
         self._look_s = time.monotonic()
-        self._counted = ServerStats()
-        self._events = 0
-        self._outcomes: deque[Outcome] = deque()
+        self._outcomes: deque[Outcome | Report] = deque()
         self._lock = threading.Lock()  # around all of the above but the wait for something to happen
         self._handlers: Mapping[str, Callable[[Peer, Message], Message | None]] = {
             "hello": self._hello,
             "infer": self._infer,
-            "episode.begin": self._begin_episode,
-            "episode.end": self._end_episode,
+            "episode.begin": lambda peer, message: self._desk.begin(message),
+            "episode.end": lambda peer, message: self._desk.end(message),
+            **dict.fromkeys([name for name in CONTROL_REQUESTS if name.startswith("adapter.")], self._adapter),
             "stats": self._stats,
             "shutdown": self._shutdown,
             "memory": self._memory,
@@ -87,8 +96,8 @@ class IoThread(threading.Thread):
         self._stop_asked.set()
         self._sockets.waker.wake()
 
-    def post(self, outcome: Outcome) -> None:
-        """What happened in the engine's thread, which calls this; settled at once, in order, where that is allowed.
+    def post(self, outcome: Outcome | Report) -> None:
+        """What happened in another thread, which calls this; settled at once, in order, where that is allowed.
 
         Not where it needs a socket that this thread polls: zmq tells only one of two threads that something came.
         """
@@ -116,11 +125,13 @@ class IoThread(threading.Thread):
 
     def _wind_down(self) -> None:
         with self._lock:
-            self._announce("stopping", {})
+            self._outbox.announce("stopping", {})
             for envelope in self._mailbox.close():
                 self._refuse(envelope, "stopping", "the server is stopping")
+        if self._adapters is not None:
+            self._adapters.stop()
         deadline = time.monotonic() + self._stop_timeout_s
-        while not self._engine_ended and (left := deadline - time.monotonic()) > 0:
+        while (not self._engine_ended or self._adapters is not None) and (left := deadline - time.monotonic()) > 0:
             self._turn(left)
 
     def _turn(self, timeout_s: float) -> None:
@@ -148,10 +159,8 @@ class IoThread(threading.Thread):
         for envelope in self._mailbox.expire(now):
             waited = 1000.0 * (now - envelope.arrived_s)
             text = f"waited {waited:.0f} ms of a budget of {envelope.request.budget_ms:g} ms"
-            self._reply(envelope.peer, Message("expired", envelope.id, {"message": text}))
-        for session, task in self._sessions.forget_idle():
-            told = {"outcome": "unknown", "label": None, "source": "server"}
-            self._announce("episode.end", {"session": session, "task": task, **told})
+            self._outbox.reply(envelope.peer, Message("expired", envelope.id, {"message": text}))
+        self._desk.look()
         deadline = self._mailbox.next_deadline()
         self._look_s = now + IDLE_POLL_S if deadline is None else min(now + IDLE_POLL_S, deadline)
 
@@ -174,7 +183,7 @@ class IoThread(threading.Thread):
                 frames = unpacked(packet)
             except WireError as error:
                 self._counted.received["refused"] += 1
-                self._reply(peer, Message("error", None, {"code": error.code, "message": str(error)}))
+                self._outbox.reply(peer, Message("error", None, {"code": error.code, "message": str(error)}))
                 continue
             self._take(peer, frames, LANE_REQUESTS, "a lane")
 
@@ -189,33 +198,40 @@ class IoThread(threading.Thread):
             reply = Message("error", error.request_id, {"code": error.code, "message": str(error)})
         self._counted.received[kind] += 1
         if reply is not None:
-            self._reply(peer, reply)
+            self._outbox.reply(peer, reply)
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome | Report) -> None:
         match outcome:
             case Computed(envelope, chunk, timing_ms):
                 self._counted.policy_ms.append(timing_ms["policy"])
                 scored = self._sessions.take_scored(envelope.request.session)
-                self._reply(envelope.peer, chunk_message(envelope.id, chunk, timing_ms, scored))
+                self._outbox.reply(envelope.peer, chunk_message(envelope.id, chunk, timing_ms, scored))
             case Refused(envelope, code, text):
                 self._refuse(envelope, code, text)
             case Scored(envelope, scores):
                 session, step = envelope.request.session, envelope.request.step
                 self._sessions.score(session, envelope.episode, step, scores)
-                self._announce("score", {"session": session, "step": step, "scores": dict(scores)})
+                self._outbox.announce("score", {"session": session, "step": step, "scores": dict(scores)})
             case Unscored(envelope, text):
                 told = {"session": envelope.request.session, "step": envelope.request.step}
-                self._announce("unscored", {**told, "message": text[:MAX_TEXT]})
+                self._outbox.announce("unscored", {**told, "message": text[:MAX_TEXT]})
             case Ready():
                 self.warm = True
                 self.ready.set()
-                self._announce("ready", {"policy": self._policy})
+                self._outbox.announce("ready", {"policy": self._policy})
             case Ended(error):
                 self._engine_ended = True
                 self.failure = error
+            case Answered(peer, reply):
+                self._outbox.reply(peer, reply)
+            case Announced(told):
+                self._outbox.announce("adapter", told)
+            case AdaptersEnded():
+                self._adapters = None
 
     def _hello(self, peer: Peer, message: Message) -> Message:
-        return Message("hello", message.id, {"ready": self.warm, "policy": self._policy, "server": self._identity})
+        policy = {**self._policy, "adapter": self._slots.active.adapter}
+        return Message("hello", message.id, {"ready": self.warm, "policy": policy, "server": self._identity})
 
     def _infer(self, peer: Peer, message: Message) -> Message | None:
         assert message.id is not None  # decode lets only an error go without
@@ -233,24 +249,21 @@ class IoThread(threading.Thread):
             return Message("busy", message.id, {"message": text})
         if older is not None:
             text = f"step {envelope.request.step} of the same session came before step {older.request.step} was started"
-            self._reply(older.peer, Message("superseded", older.id, {"message": text}))
+            self._outbox.reply(older.peer, Message("superseded", older.id, {"message": text}))
         return None
 
-    def _begin_episode(self, peer: Peer, message: Message) -> Message:
-        session, task = message.fields["session"], message.fields["task"]
-        self._sessions.begin_episode(session, task)
-        self._announce("episode.begin", {"session": session, "task": task, "seed": message.fields.get("seed")})
-        return Message("ok", message.id, {"adapter": "base"})
+    def _episode_ended(self, carried: Carried, success: bool | None, verdict: Verdict | None) -> None:
+        if self._adapters is not None:
+            self._adapters.episode_ended(carried, success, verdict)
 
-    def _end_episode(self, peer: Peer, message: Message) -> Message:
-        session, outcome = message.fields["session"], message.fields["outcome"]
-        task = self._sessions.end_episode(session, outcome)
-        if task is None:
-            text = f"no episode is open in session {session!r}; begin one (a restarted server forgets open ones)"
-            return Message("error", message.id, {"code": "no_episode", "message": text})
-        told = {key: message.fields.get(key) for key in ("outcome", "label", "source")}
-        self._announce("episode.end", {"session": session, "task": task, **told})
-        return Message("ok", message.id)
+    def _adapter(self, peer: Peer, message: Message) -> Message | None:
+        if self._adapters is None:
+            text = "this server takes no adapters; start it with --adapters DIR"
+            return Message("error", message.id, {"code": "no_adapters", "message": text})
+        if message.type == "adapter.list":
+            return Message("adapter", message.id, {"told": self._adapters.listing})
+        self._adapters.ask(peer, message)
+        return None
 
     def _stats(self, peer: Peer, message: Message) -> Message:
         return Message("stats", message.id, {"stats": self.stats()})
@@ -280,21 +293,4 @@ class IoThread(threading.Thread):
 
     def _refuse(self, envelope: Envelope, code: str, text: str) -> None:
         reply = Message("error", envelope.id, {"code": code, "message": text[:MAX_TEXT]})
-        self._reply(envelope.peer, reply)
-
-    def _reply(self, peer: Peer, reply: Message) -> None:
-        try:
-            try:
-                peer.send(encode(reply))
-            except WireError as error:  # the policy's own words or numbers do not fit the wire
-                logger.exception("reply %s to request %s cannot be sent", reply.type, reply.id)
-                reply = Message("error", reply.id, {"code": "internal", "message": f"reply cannot be sent: {error}"})
-                peer.send(encode(reply))
-        except Undeliverable as error:
-            self._counted.undeliverable += 1
-            logger.warning("reply %s to request %s could not be delivered: %s", reply.type, reply.id, str(error))
-        self._counted.replies[reply.type] += 1
-
-    def _announce(self, kind: str, fields: dict[str, Any]) -> None:
-        self._events += 1
-        self._sockets.events.send_multipart(event_frames(kind, self._events, fields))
+        self._outbox.reply(envelope.peer, reply)

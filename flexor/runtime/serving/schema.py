@@ -57,15 +57,20 @@ def _integer(low: int, high: int, required: bool = True) -> Field:
     return Field(fits, f"an integer from {low} to {high}", required)
 
 
-def _number(low: float, high: float) -> Field:
+def _number(low: float, high: float, required: bool = True) -> Field:
     def fits(value: object) -> bool:
+        if value is None and not required:
+            return True
         return isinstance(value, int | float) and not isinstance(value, bool) and low < value <= high
 
-    return Field(fits, f"a number above {low:g}, at most {high:g}")
+    return Field(fits, f"a number above {low:g}, at most {high:g}", required)
 
 
-def _word(*words: str) -> Field:
-    return Field(lambda v: isinstance(v, str) and v in words, "one of " + ", ".join(words))
+def _word(*words: str, required: bool = True) -> Field:
+    def fits(value: object) -> bool:
+        return (value is None and not required) or (isinstance(value, str) and value in words)
+
+    return Field(fits, "one of " + ", ".join(words), required)
 
 
 def _numbers() -> Field:
@@ -78,6 +83,7 @@ def _numbers() -> Field:
 _MAP = Field(lambda v: isinstance(v, dict), "a map")
 _FLAG = Field(lambda v: isinstance(v, bool), "true or false")
 _SESSION = _name(128)
+_ADAPTER = _name(64)
 _REASON = {"message": _text(16_384)}
 
 DATA_REQUESTS: Mapping[str, Schema] = {
@@ -110,7 +116,15 @@ DATA_REQUESTS: Mapping[str, Schema] = {
 
 LANE_REQUESTS: Mapping[str, Schema] = {"infer": DATA_REQUESTS["infer"], "memory": Schema()}
 
-CONTROL_REQUESTS: Mapping[str, Schema] = {"stats": Schema(), "shutdown": Schema()}
+CONTROL_REQUESTS: Mapping[str, Schema] = {
+    "stats": Schema(),
+    "shutdown": Schema(),
+    "adapter.list": Schema(),
+    "adapter.push": Schema({"adapter": _ADAPTER}),
+    "adapter.swap": Schema({"adapter": _ADAPTER, "at": _word("episode", "chunk", required=False)}),
+    "adapter.rollback": Schema(),
+    "adapter.remove": Schema({"adapter": _ADAPTER}),
+}
 
 REPLIES: Mapping[str, Schema] = {
     "chunk": Schema(
@@ -127,7 +141,8 @@ REPLIES: Mapping[str, Schema] = {
     "busy": Schema(_REASON),
     "error": Schema({"code": _name(64), **_REASON}),
     "hello": Schema({"ready": _FLAG, "policy": _MAP, "server": _MAP}),
-    "ok": Schema({"adapter": _text(256, required=False)}),
+    "ok": Schema({"adapter": _text(256, required=False), "velocity_scale": _number(0.0, 1.0, required=False)}),
+    "adapter": Schema({"told": _MAP}),
     "stats": Schema({"stats": _MAP}),
 }
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from flexor import __version__
 from flexor.errors import FlexorError
+from flexor.runtime.adapters.adapter_error import AdapterError
+from flexor.runtime.adapters.adapter_slots import AdapterSlots
+from flexor.runtime.adapters.lifecycle import Lifecycle
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.serving.adapter_thread import AdapterThread, open_lifecycle
 from flexor.runtime.serving.address import Addresses
-from flexor.runtime.serving.engine_thread import EngineThread, ServedPolicy
+from flexor.runtime.serving.engine_thread import AdaptedPolicy, EngineThread, ServedPolicy
 from flexor.runtime.serving.io_thread import IoThread
 from flexor.runtime.serving.mailbox import Mailbox
 from flexor.runtime.serving.server_settings import ServerSettings
@@ -28,18 +33,24 @@ class PolicyServer:
     It answers `hello` at once and says `ready` there when the policy is warm; until then `infer` is told `busy`.
 
     Args:
-        policy: what computes the chunks; after start() only the engine thread uses it.
+        policy: what computes the chunks; after start() only the engine thread uses it, but for loading adapters.
         address: data address; the control and events sockets lie beside it (see address.py). None: the one in
             the settings, or the default one.
         settings: limits and timeouts.
+        bundle: that the policy has, which is an AdaptedPolicy then; with settings.adapters.dir alone.
     """
 
     def __init__(
-        self, policy: ServedPolicy, address: str | None = None, settings: ServerSettings | None = None
+        self,
+        policy: ServedPolicy,
+        address: str | None = None,
+        settings: ServerSettings | None = None,
+        bundle: Bundle | None = None,
     ) -> None:
         self.settings = ServerSettings() if settings is None else settings
         self.addresses = Addresses.of(address if address is not None else self.settings.bind)
-        self._policy = policy
+        self._policy, self._bundle = policy, bundle
+        self._adapters: AdapterThread | None = None
         self._io: IoThread | None = None
         self._engine: EngineThread | None = None
 
@@ -48,17 +59,29 @@ class PolicyServer:
 
         Raises:
             AddressError: another server lives at the address, or it cannot be used.
+            AdapterError: another server has the directory of adapters, or the engine carries none.
             ServerError: it was started before.
         """
         if self._io is not None:
             raise ServerError("this server was started before; make a new one")
         described = self._policy.describe()
-        sockets = ServerSockets(self.addresses)
+        slots, lifecycle = self._open_adapters()
+        try:
+            sockets = ServerSockets(self.addresses)
+        except BaseException:
+            if lifecycle is not None:
+                lifecycle.store.close()
+            raise
         mailbox = Mailbox(self.settings.max_waiting)
         identity = {"id": secrets.token_hex(8), "pid": os.getpid(), "version": __version__}
         sessions = Sessions(self.settings.max_sessions, self.settings.idle_limit_s)
-        self._io = IoThread(sockets, mailbox, sessions, described, identity, self.settings.stop_timeout_s)
-        self._engine = EngineThread(self._policy, mailbox, self.settings.entropy == "slack", self._io.post)
+        if lifecycle is not None:
+            self._adapters = AdapterThread(lifecycle, lambda report: self._started().post(report))
+        self._io = IoThread(sockets, mailbox, sessions, slots, described, identity, self.settings, self._adapters)
+        entropy = self.settings.entropy == "slack"
+        self._engine = EngineThread(self._policy, mailbox, entropy, self._io.post, slots, self._adapters)
+        if self._adapters is not None:
+            self._adapters.start()
         self._engine.start()
         self._io.start()
 
@@ -96,12 +119,14 @@ class PolicyServer:
         Raises:
             ServerError: what ended the server before it was asked to, or a thread that does not end.
         """
-        io, engine = self._started(), self._engine
+        io, others = self._started(), [thread for thread in (self._engine, self._adapters) if thread is not None]
         io.stop()
+        if self._adapters is not None:
+            self._adapters.stop()
         io.join(self._stop_limit_s)
-        if engine is not None:
-            engine.join(self._stop_limit_s)
-        if io.is_alive() or (engine is not None and engine.is_alive()):
+        for thread in others:
+            thread.join(self._stop_limit_s)
+        if any(thread.is_alive() for thread in (io, *others)):
             raise ServerError(f"the server did not stop within {self._stop_limit_s:g} s; a chunk may be stuck")
         if io.failure is not None:
             raise ServerError(f"the server failed: {type(io.failure).__name__}: {io.failure}") from io.failure
@@ -122,6 +147,27 @@ class PolicyServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+    def _open_adapters(self) -> tuple[AdapterSlots, Lifecycle | None]:
+        """The slots of the engine, and its adapters with the one that was active already loaded."""
+        settings = self.settings.adapters
+        if settings.dir is None:
+            return AdapterSlots(1), None
+        if self._bundle is None:
+            raise ServerError("adapters are of a bundle; give it to the server together with the policy")
+        policy = cast(AdaptedPolicy, self._policy)
+        if policy.slots < 2:
+            raise AdapterError(
+                "no_slot", f"the engine of {self._bundle.id} carries no adapter; serve it without --adapters"
+            )
+        slots = AdapterSlots(policy.slots)
+        lifecycle = open_lifecycle(self._bundle, policy, slots, settings)
+        try:
+            lifecycle.restore()
+        except BaseException:
+            lifecycle.store.close()
+            raise
+        return slots, lifecycle
 
     @property
     def _stop_limit_s(self) -> float:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flexor.runtime.adapters.adapter_settings import AdapterSettings
+
 
 class EngineSettings(BaseModel):
     """How the bundle is run; what is None is as the bundle has it, see `open_engine`."""
@@ -25,6 +27,7 @@ class ServerSettings(BaseModel):
     Attributes:
         bind: data address, ipc://PATH or tcp://127.0.0.1:PORT; None is the default one.
         engine: how the bundle is run.
+        adapters: which adapters are taken, and how they are tried.
         max_waiting: sessions that may wait at the same time; further ones are told `busy`.
         max_sessions: sessions remembered; the one unused for longest is forgotten first.
         idle_limit_s: a session unused for so long is forgotten, and an episode that it left open counts as unknown.
@@ -37,6 +40,7 @@ class ServerSettings(BaseModel):
 
     bind: str | None = None
     engine: EngineSettings = EngineSettings()
+    adapters: AdapterSettings = AdapterSettings()
     max_waiting: int = Field(default=64, ge=1, le=4096)
     max_sessions: int = Field(default=256, ge=1, le=65536)
     idle_limit_s: float = Field(default=120.0, gt=0)

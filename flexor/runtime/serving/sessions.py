@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -29,12 +29,17 @@ class Sessions:
     """The sessions seen last, at most `capacity`; an open episode that falls out counts as unknown. One thread.
 
     A session that is not used for `idle_limit_s` falls out too: its client is gone, or would have said something.
+
+    Attributes:
+        outcomes: episodes by how they ended.
+        forgotten: hears the session's name whenever an open episode counts as unknown.
     """
 
     def __init__(self, capacity: int, idle_limit_s: float) -> None:
         self._capacity, self._idle_limit_s = capacity, idle_limit_s
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self.outcomes: Counter[str] = Counter()
+        self.forgotten: Callable[[str], None] = lambda name: None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -45,7 +50,7 @@ class Sessions:
         if session is None:
             session = self._sessions[name] = Session()
             if len(self._sessions) > self._capacity:
-                self._forget_episode(self._sessions.popitem(last=False)[1])
+                self._forget_episode(*self._sessions.popitem(last=False))
         self._sessions.move_to_end(name)
         session.used_s = time.monotonic()
         return session
@@ -53,7 +58,7 @@ class Sessions:
     def begin_episode(self, name: str, task: str) -> None:
         """Open an episode; one that was still open in this session counts as unknown."""
         session = self.touch(name)
-        self._forget_episode(session)
+        self._forget_episode(name, session)
         session.task, session.scored = task, None
         session.episode += 1
 
@@ -84,11 +89,12 @@ class Sessions:
         oldest = time.monotonic() - self._idle_limit_s
         while self._sessions and next(iter(self._sessions.values())).used_s < oldest:
             name, session = self._sessions.popitem(last=False)
-            self._forget_episode(session)
+            self._forget_episode(name, session)
             if session.task is not None:
                 left_open.append((name, session.task))
         return left_open
 
-    def _forget_episode(self, session: Session) -> None:
+    def _forget_episode(self, name: str, session: Session) -> None:
         if session.task is not None:
             self.outcomes["unknown"] += 1
+            self.forgotten(name)
