@@ -38,7 +38,7 @@ def bench() -> None:
 @app.command()
 def latency(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
-    engine: Annotated[str | None, typer.Option(help="torch, or onnx for exported graphs; the one that fits.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch, or the format of graphs; the one that fits.")] = None,
     precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
     flow_steps: Annotated[int | None, typer.Option(min=1, help="Flow steps; by default the bundle's own.")] = None,

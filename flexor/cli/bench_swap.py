@@ -12,7 +12,7 @@ from flexor.runtime.inference.precisions import CHOICES
 
 def swap(
     bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or the name of one that ships with flexor.")],
-    engine: Annotated[str | None, typer.Option(help="torch, or onnx for exported graphs; the one that fits.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch, or the format of graphs; the one that fits.")] = None,
     precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
     samples: Annotated[int, typer.Option(min=1, help="Chunks on one prefix, as the entropy draws them.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,

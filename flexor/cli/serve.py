@@ -27,7 +27,7 @@ def serve(
     bind: Annotated[
         str | None, typer.Option(help="Data address, ipc://PATH or tcp://127.0.0.1:PORT; the default one if not given.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="torch, or onnx for exported graphs; the one that fits.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch, or the format of graphs; the one that fits.")] = None,
     precision: Annotated[str | None, typer.Option(help=CHOICES)] = None,
     eight_bit: Annotated[
         bool, typer.Option("--8bit", help="Least memory, by bitsandbytes and slow: --precision bnb8.")

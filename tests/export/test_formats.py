@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported_bundles import RANK, STEPS, ask, expect, question
+from exported_bundles import RANK, STEPS, ask, expect, question, rehash
 from typer.testing import CliRunner
 
 from flexor.cli.main import app
@@ -149,6 +149,11 @@ def test_an_altered_graph_is_refused(copied: Path) -> None:
     expert.write_bytes(data)
     with pytest.raises(BundleError, match=rf"{expert.name} was altered"):
         Bundle.open(copied)
+
+
+def test_files_of_other_tensors_than_the_bundle_tells_of_are_refused(copied: Path) -> None:
+    with pytest.raises(EngineError, match=r"expert\.\w+ has .*qkv_a.*, and bundle.json asks for .*; export the bundle"):
+        open_engine(rehash(copied, rank=RANK + 1))
 
 
 def test_verify_keeps_its_verdict_and_what_fails_is_not_served(

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from exported_bundles import CAMERAS, RANK, STEPS
 from typer.testing import CliRunner
 
 from flexor.cli.main import app
+from flexor.errors import FlexorError
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import open_engine
 from flexor.runtime.inference.policy import Policy
@@ -76,6 +78,24 @@ def test_the_command_exports_and_benches_what_it_made(source: Bundle, tmp_path: 
     first, second = json.loads(told.read_text())["engines"]
     assert (first["engine"], second["engine"], first["ratio"]) == ("torch", "onnx", 1.0)
     assert first["n"] == second["n"] == 3 and second["memory_mb"] > 0 and second["flow_steps"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_bench_has_a_line_for_the_compiled_model(source: Bundle, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    line = ["bench", "engines", str(source.path), "--compiled", "--flow-steps", "1", "--n", "2", "--json", str(told)]
+    run = CliRunner().invoke(app, line)
+    assert run.exit_code == 0, run.output
+    eager, compiled = json.loads(told.read_text())["engines"]
+    assert (eager["engine"], compiled["engine"], compiled["precision"]) == ("torch", "compiled", "fp32")
+    assert eager["hash"] == compiled["hash"] == source.hash and compiled["p50_ms"] > 0
+    assert (compiled["flow_steps"], compiled["bundle_flow_steps"]) == (1, 10)
+
+
+def test_graphs_cannot_be_compiled_by_the_bench(exported: Bundle) -> None:
+    error = CliRunner().invoke(app, ["bench", "engines", str(exported.path), "--compiled", "--n", "1"]).exception
+    assert isinstance(error, FlexorError) and "torch.compile is for a bundle of weights" in str(error)
 
 
 def test_int8_without_recorded_episodes_is_wrong_usage(source: Bundle, tmp_path: Path) -> None:
