@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_capacity import capacity
 from flexor.cli.bench_engines import engines
 from flexor.cli.bench_gpu import gpu
 from flexor.cli.bench_precisions import precisions
@@ -93,6 +94,7 @@ def latency(
     write_json(json, result)
 
 
+app.command()(capacity)
 app.command()(engines)
 app.command()(wire)
 app.command()(precisions)

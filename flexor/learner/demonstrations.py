@@ -21,7 +21,7 @@ from flexor.runtime.draft_folder import draft_folder, sweep_drafts
 from flexor.runtime.episodes.corrections import corrections_file
 from flexor.runtime.episodes.episode import Episode, read_episode
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 class DemonstrationError(FlexorError):
@@ -40,7 +40,8 @@ class Demonstrations:
         tasks: int64 [n], index into task_names.
         episodes: int64 [n], which episode it came from, numbered by (task, file name).
         task_names: sorted.
-        sentences: of each task, in the order of task_names.
+        sentences: of each task, in the order of task_names; empty where the recordings came without sentences.json.
+        spoken: what the robot was told, one sentence an episode, by its number.
         hz: control rate of the recordings.
         render: how their frames were drawn, where the simulator has several ways (flexor.sim.libero); None elsewhere.
         digest: names the content, for the identity of a training run.
@@ -54,6 +55,7 @@ class Demonstrations:
     episodes: NDArray[np.int64]
     task_names: tuple[str, ...]
     sentences: tuple[Sentences, ...]
+    spoken: tuple[str, ...]
     hz: float
     render: str | None
     digest: str
@@ -88,7 +90,7 @@ def load_demonstrations(
     horizon: int,
     on_episode: Callable[[int, int], None] | None = None,
 ) -> Demonstrations:
-    """Read `root/episodes/*.mcap` and `root/sentences.json`, by way of `root/cache-<hash>` when that was done before.
+    """Read `root/episodes/*.mcap`, by way of `root/cache-<hash>` when that was done before, and `root/sentences.json`.
 
     What a process that was killed in here left of a cache is removed first.
 
@@ -96,10 +98,11 @@ def load_demonstrations(
         on_episode: called with (episodes read, episodes in all) while the cache is made.
 
     Raises:
-        DemonstrationError: no successful episode, a camera that was not recorded, tasks without sentences, or the disk
-            refuses the cache.
+        DemonstrationError: no successful episode, a camera that was not recorded, tasks that sentences.json lacks, or
+            the disk refuses the cache.
     """
-    sentences = read_sentences(root / "sentences.json")
+    path = root / "sentences.json"
+    sentences = read_sentences(path) if path.exists() else None
     files = sorted((root / "episodes").glob("*.mcap"))
     if not files:
         raise DemonstrationError(f"no episodes in {root / 'episodes'}; record some: flexor collect --out {root}")
@@ -115,13 +118,13 @@ def load_demonstrations(
         raise DemonstrationError(f"cannot write the training cache {cache}: {error}; free the disk") from error
     meta = json.loads((cache / "meta.json").read_text())
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "played", "tasks", "episodes")}
-    missing = sorted(set(meta["task_names"]) - sentences.keys())
-    if missing:
-        raise DemonstrationError(f"{root / 'sentences.json'} lacks the tasks {missing}; add them, or collect again")
+    if sentences is not None and (missing := sorted(set(meta["task_names"]) - sentences.keys())):
+        raise DemonstrationError(f"{path} lacks the tasks {missing}; add them, or collect again")
     return Demonstrations(
         images=np.load(cache / "images.npy", mmap_mode="r"),
         task_names=tuple(meta["task_names"]),
-        sentences=tuple(sentences[name] for name in meta["task_names"]),
+        sentences=() if sentences is None else tuple(sentences[name] for name in meta["task_names"]),
+        spoken=tuple(meta["spoken"]),
         hz=meta["hz"],
         render=meta["render"],
         digest=digest,
@@ -191,6 +194,7 @@ def _samples(
             pixels.write(resize_with_pad(episode.frames[camera][step], size).tobytes())
     return {
         "key": (episode.meta.task, file.name),
+        "spoken": episode.meta.prompt,
         "states": episode.states[starts],
         "actions": action_chunks(episode.labels, starts, horizon),
         "played": action_chunks(episode.actions, starts, horizon),
@@ -213,4 +217,5 @@ def _finish(draft: Path, rows: list[dict[str, Any]], views: int, size: int, told
         np.lib.format.write_array_header_1_0(images, header)
         shutil.copyfileobj(raw, images, 2**20)
     (draft / "images.raw").unlink()
-    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, **told}))
+    spoken = [row["spoken"] for row in sorted(rows, key=lambda row: row["key"])]
+    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, "spoken": spoken, **told}))

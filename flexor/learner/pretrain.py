@@ -56,6 +56,8 @@ def pretrain(data: Path, out: Path, settings: PretrainSettings, watcher: Watcher
     demonstrations = load_demonstrations(
         data, settings.cameras, model.vision.image_size, model.horizon, watcher.on_episode
     )
+    if not demonstrations.sentences:
+        raise FlexorError(f"{data / 'sentences.json'} is missing; make it with: flexor collect --out {data}")
     # before an hour of training, not after it: an impossible name or setting shows here
     bundle_config(out.name, settings, demonstrations, {})
     folder = out.with_name(f"{out.name}.training")

@@ -82,6 +82,14 @@ KINDS = {
         ),
         Kind("oracle", plays=True, unimportant=("workers",)),
         Kind(
+            "bench capacity",
+            arguments=(BUNDLE,),
+            plays=True,
+            bundle_hash="bundle_hash",
+            unimportant=("workers", "work"),
+            shown=("trained", "loss_before", "loss_after"),
+        ),
+        Kind(
             "bench latency",
             arguments=(BUNDLE,),
             bundle_hash="hash",

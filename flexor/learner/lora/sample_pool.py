@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flexor.learner.augment import Photometry, doubt, shift, to_model
-from flexor.learner.batches import all_sentences, sentence_numbers
 from flexor.learner.demonstrations import Demonstrations
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.prompt_table import PromptTable
@@ -50,39 +49,48 @@ class SamplePool:
         self._states = state.normalize(demonstrations.states)
         self._actions = actions.normalize(demonstrations.actions)
         self._played = actions.normalize(demonstrations.played)
-        self._prompts = PromptTable(bundle.tokenizer(), all_sentences(demonstrations), demonstrations.states.shape[1])
-        self._sentences = sentence_numbers(demonstrations)["train"]
+        self._said = demonstrations.spoken
+        none: list[tuple[str, ...]] = [() for _ in demonstrations.task_names]
+        self._others = [kinds.train for kinds in demonstrations.sentences] or none
+        sentences = sorted({*self._said, *(text for texts in self._others for text in texts)})
+        self._number = {text: number for number, text in enumerate(sentences)}
+        self._prompts = PromptTable(bundle.tokenizer(), sentences, demonstrations.states.shape[1])
         self.training, self.held_out = demonstrations.split(settings.held_out)
-        self.digest = demonstrations.digest
+        words = hashlib.sha256(repr(self._others).encode()).hexdigest()[:16]
+        self.digest = f"{demonstrations.digest}-{words}"
 
     def key(self, row: int, encoding: int) -> str:
         """Names what `see` gives, without making it."""
         settings, demonstrations = self._settings, self._demonstrations
         told = hashlib.sha256(demonstrations.images[row].tobytes())
         told.update(self._states[row].tobytes())
-        told.update("\n".join(self._spoken(row)).encode())
+        told.update(self._spoken(row).encode())
         if encoding > 0:
             varied = (settings.shift_pixels, settings.brightness, settings.contrast, settings.colour)
-            told.update(repr((settings.seed, encoding, *varied, settings.state_noise)).encode())
+            told.update(repr((settings.seed, row, encoding, *varied, settings.state_noise)).encode())
+            told.update("\n".join(self._others[demonstrations.tasks[row]]).encode())
         return told.hexdigest()
 
     def see(self, row: int, encoding: int) -> Seen:
         """The inputs of a sample: encoding 0 as they were recorded, any other one varied, by the seed and its number.
 
-        Each encoding says one of the sentences that the task is trained on; encoding 0 says the first.
+        Every second varied one says another sentence that its task is trained on, where there are any.
         """
         settings = self._settings
         images, states = self._demonstrations.images[row : row + 1], self._states[row : row + 1]
-        first, after = self._sentences[self._demonstrations.tasks[row]]
+        sentence = self._spoken(row)
         if encoding == 0:
-            frames, sentence = to_model(np.ascontiguousarray(images), torch.device("cpu")), np.array([first])
+            frames = to_model(np.array(images), torch.device("cpu"))
         else:
             rng = np.random.default_rng([settings.seed, row, encoding])
-            shifted = shift(images, rng, settings.shift_pixels)
+            shifted = shift(np.array(images), rng, settings.shift_pixels)
             light = Photometry.draw(shifted, rng, settings.brightness, settings.contrast, settings.colour)
             states = (states + rng.normal(0, settings.state_noise, states.shape)).astype(np.float32)
-            frames, sentence = to_model(shifted, torch.device("cpu"), light), rng.integers(first, after, 1)
-        tokens, mask = self._prompts.encode(sentence, states)
+            frames = to_model(shifted, torch.device("cpu"), light)
+            others = self._others[self._demonstrations.tasks[row]]
+            if others and encoding % 2 == 0:
+                sentence = others[int(rng.integers(len(others)))]
+        tokens, mask = self._prompts.encode(np.array([self._number[sentence]]), states)
         return Seen(frames, torch.from_numpy(tokens[:, mask[0]]))
 
     def chunks(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
@@ -95,6 +103,5 @@ class SamplePool:
             played = doubt(played, rng, self._settings.prefix_noise, self._settings.prefix_flips)
         return torch.from_numpy(self._actions[rows]), torch.from_numpy(played)
 
-    def _spoken(self, row: int) -> tuple[str, ...]:
-        first, after = self._sentences[self._demonstrations.tasks[row]]
-        return self._prompts.sentences[first:after]
+    def _spoken(self, row: int) -> str:
+        return self._said[self._demonstrations.episodes[row]]

@@ -1,0 +1,1 @@
+"""Replay: which episodes are learned from next, out of the robot's own and the base's demonstrations."""
