@@ -19,13 +19,12 @@ from flexor.export.onnx.halve import halve
 from flexor.export.recorded_observations import recorded_observations
 from flexor.export.tensorrt.builder import build_engine
 from flexor.export.tensorrt.network import TensorrtNetwork
-from flexor.export.tensorrt.proof import widen_bfloat16
+from flexor.export.tensorrt.proof import open_as_written
 from flexor.export.tensorrt.quantise import quantise_symmetric
 from flexor.export.tensorrt.report import EngineReport
 from flexor.export.tensorrt.targets import CURRENT, choose_targets
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.cuda_device import CudaError, count_devices
-from flexor.runtime.inference.onnx_session import open_session
 from flexor.runtime.inference.tensorrt_library import RTX, TensorrtLibrary
 
 LIBRARY = TensorrtLibrary.load(RTX)
@@ -47,6 +46,12 @@ def feeds(seed: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     images = generator.uniform(-1, 1, (2, 3, 32, 32)).astype(np.float32)
     return {"images": images, "tokens": generator.integers(3, 280, TOKENS), "token_count": np.array([9])}
+
+
+def assert_near(narrow: Path, plain: Path, most: float = 0.05) -> None:
+    """On a question that no scale was found on: another answer, and hardly another."""
+    ours, theirs = (np.asarray(open_as_written(path).run(["cache"], feeds(2))[0]) for path in (narrow, plain))
+    assert 0 < np.abs(ours - theirs).mean() < most * np.abs(theirs).mean()
 
 
 @pytest.mark.timeout(900)
@@ -85,12 +90,7 @@ def test_eight_bits_by_q_and_dq_reach_the_products_and_are_near(
     made = build_engine(network, ["sm89"], 8)
     report = EngineReport.of("prefix", network, made.nbytes, 0.0)
     assert report.products[precision] >= 8 and made.nbytes > 100_000
-    if precision == "int8":  # onnxruntime's optimiser moves e4m3 to where it cannot compute it
-        ours, theirs = (
-            np.asarray(open_session(path, 1, "cpu").run(["cache"], feeds(2))[0])
-            for path in (tmp_path / "narrow.onnx", plain)
-        )
-        assert 0 < np.abs(ours - theirs).mean() < 0.05 * np.abs(theirs).mean()
+    assert_near(tmp_path / "narrow.onnx", plain, 0.05 if precision == "int8" else 0.1)  # e4m3 has 3 bits after the 1
 
 
 @pytest.mark.timeout(900)
@@ -138,12 +138,8 @@ def test_products_of_bfloat16_can_be_asked_without_a_gpu(exported: Bundle, tmp_p
     plain = exported.path / "prefix.onnx"
     model = onnx.load(plain)
     halve(model, "bf16")
-    widen_bfloat16(model)
-    onnx.save(model, tmp_path / "wide.onnx")
-    ours, theirs = (
-        np.asarray(open_session(path, 1, "cpu").run(["cache"], feeds(2))[0]) for path in (tmp_path / "wide.onnx", plain)
-    )
-    assert 0 < np.abs(ours - theirs).mean() < 0.05 * np.abs(theirs).mean()
+    onnx.save(model, tmp_path / "narrow.onnx")
+    assert_near(tmp_path / "narrow.onnx", plain)
 
 
 @pytest.mark.parametrize(

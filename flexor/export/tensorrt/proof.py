@@ -33,10 +33,27 @@ def prove(plain: Mapping[str, Path], given: Mapping[str, Path], questions: Seque
     """
     actions = []
     for files in (plain, given):
-        prefix, expert = (_session(files[role]) for role in ("prefix", "expert"))
+        prefix, expert = (open_as_written(files[role]) for role in ("prefix", "expert"))
         caches = ask_prefix(prefix, questions)[0]
         actions.append(ask_expert(expert, questions, caches, steps)[0])
     return compare_actions(np.stack(actions, axis=1).astype(np.float64))
+
+
+def open_as_written(path: Path) -> InferenceSession:
+    """A session that computes what a graph says: optimising would move what rounds, and cannot move e4m3.
+
+    Graphs of bfloat16 are widened into a file beside theirs.
+    """
+    options = SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = onnx.load(path, load_external_data=False)
+    if any(tensor.data_type == TensorProto.BFLOAT16 for tensor in model.graph.initializer):
+        model = onnx.load(path)
+        widen_bfloat16(model)
+        path = path.with_name(f"{path.stem}.wide.onnx")
+        onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
+    return InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def widen_bfloat16(model: ModelProto) -> None:
@@ -65,17 +82,3 @@ def widen_bfloat16(model: ModelProto) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     del model.graph.value_info[:]  # of types that are no more
-
-
-def _session(path: Path) -> InferenceSession:
-    """As written: optimising would move what rounds, and cannot move e4m3."""
-    options = SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = onnx.load(path, load_external_data=False)
-    if any(tensor.data_type == TensorProto.BFLOAT16 for tensor in model.graph.initializer):
-        model = onnx.load(path)
-        widen_bfloat16(model)
-        path = path.with_name(f"{path.stem}.wide.onnx")
-        onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
-    return InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -36,7 +36,7 @@ def quantise_symmetric(path: Path, precision: str, recorded: Sequence[Feeds]) ->
     model = onnx.load(path)
     chosen = set(products(model))
     nodes = [node for node in model.graph.node if node.name in chosen]
-    largest = _largest(model, path, sorted({node.input[0] for node in nodes}), recorded)
+    largest = _largest(path, sorted({node.input[0] for node in nodes}), recorded)
     dtype, limit = KINDS[precision]
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     before: dict[str, list[NodeProto]] = {}
@@ -81,10 +81,9 @@ def _quantise_weight(model: ModelProto, tensor: TensorProto, dtype: np.dtype, li
     return list(made)
 
 
-def _largest(model: ModelProto, path: Path, names: Sequence[str], recorded: Sequence[Feeds]) -> dict[str, float]:
+def _largest(path: Path, names: Sequence[str], recorded: Sequence[Feeds]) -> dict[str, float]:
     """The largest absolute value of inner tensors over recorded inputs, more than 0."""
-    shown = ModelProto()
-    shown.CopyFrom(model)
+    shown = onnx.load(path, load_external_data=False)  # large weights stay where they are, beside both files
     have = {value.name for value in shown.graph.output}
     shown.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in have
