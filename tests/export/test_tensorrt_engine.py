@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,17 @@ import pytest
 from exported_bundles import RANK, STEPS, ask, rehash
 from tensorrt_double import Bindings, Cuda
 
+from flexor.errors import FlexorError
+from flexor.export.exporter import Wish, export_graphs
+from flexor.export.tensorrt.targets import CURRENT
 from flexor.pi05.lora import random_adapter
 from flexor.runtime.inference import cuda_device
 from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
-from flexor.runtime.inference.cuda_device import CudaError, count_devices
+from flexor.runtime.inference.cuda_device import CudaError, capability, count_devices
 from flexor.runtime.inference.engine import EngineError, open_engine
 from flexor.runtime.inference.tensorrt_engine import KERNELS
 from flexor.runtime.inference.tensorrt_graph import deserialize
-from flexor.runtime.inference.tensorrt_library import RTX, TensorrtLibrary
+from flexor.runtime.inference.tensorrt_library import FULL, RTX, TensorrtLibrary
 
 VERSION = TensorrtLibrary.load(RTX).version
 BUILT_FOR = {"library": RTX, "version": VERSION, "targets": "sm86,sm89"}
@@ -156,3 +160,21 @@ def test_without_a_gpu_the_way_out_is_named(bundle: Bundle, monkeypatch: pytest.
 def test_a_file_that_the_real_library_refuses_is_told_with_its_reason(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match=rf"tensorrt_rtx {VERSION} cannot load .*prefix\.engine: \S.*: MAKE"):
         deserialize(TensorrtLibrary.load(RTX), bundle.path / "prefix.engine", "MAKE")
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(900)
+def test_on_a_gpu_engines_compute_what_the_graphs_compute(source: Bundle, exported: Bundle, tmp_path: Path) -> None:
+    wish = Wish("tensorrt", "fp32", RANK, STEPS, targets=(CURRENT,))
+    if find_spec(FULL) is None and capability(0) not in TensorrtLibrary.load(RTX).targets:
+        with pytest.raises(FlexorError, match=rf"does not build for {capability(0)}; .*pip install tensorrt"):
+            export_graphs(source, tmp_path / "engines", wish)
+        return
+    engine, onnx = open_engine(export_graphs(source, tmp_path / "engines", wish).bundle), open_engine(exported)
+    assert engine.provider == "cuda:0"
+    adapter = random_adapter(source.model_config, RANK, 0.5, 1)
+    for loaded in (engine, onnx):
+        loaded.load_slot(2, adapter)
+    for count, clamped, slot in ((1, 0, 0), (1, 3, 2), (MOST, 0, 2), (3, 2, 0)):
+        for found, expected in zip(ask(engine, count, clamped, slot), ask(onnx, count, clamped, slot), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-3)
