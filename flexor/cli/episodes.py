@@ -53,7 +53,7 @@ def list_(
         columns,
         [(row.id, row.task, row.outcome, row.label, row.steps, row.duration_s, row.entropy_bits_mean) for row in rows],
     )
-    write_json(json, {"root": str(root), "episodes": [asdict(row) for row in rows]})
+    write_json(json, {"root": str(root), "episodes": [{**asdict(row), "priority": row.priority} for row in rows]})
 
 
 @app.command(epilog="Example: flexor episodes show runs/first --gif first.gif")
@@ -76,7 +76,8 @@ def show(
 
     file = newest_file(path) if path.is_dir() else path
     episode = read_episode(file)
-    summary = asdict(row_of(file.parent, file, episode)) | {"file": str(file), "images": episode.images}
+    row = row_of(file.parent, file, episode)
+    summary = asdict(row) | {"priority": row.priority, "file": str(file), "images": episode.images}
     del summary["used_by"]  # the index alone knows it
     events = [
         {"step": event.step, "time_s": event.time_s, "kind": event.kind, "data": event.data} for event in episode.events

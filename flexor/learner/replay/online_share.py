@@ -1,8 +1,8 @@
 """OnlineShare: how much of what a task is learned from is the robot's own, driven by where the losses stand.
 
-After SOP (arXiv 2601.03044): share = exp(alpha * l_on) / (exp(alpha * l_on) + exp(l_off)), clipped, where l are the mean
-losses of the last `window` samples of each pool and alpha > 1, so that what the policy is bad at on the robot comes
-first. SOP clips to [0.2, 0.8] and takes 200 samples; its alpha is not published.
+After SOP (arXiv 2601.03044): share = exp(alpha * l_on) / (exp(alpha * l_on) + exp(l_off)), clipped, where l are the
+mean losses of the last `window` samples of each pool and alpha > 1, so that what the policy is bad at on the robot
+comes first. SOP clips to [0.2, 0.8] and takes 200 samples; its alpha is not published.
 """
 
 from __future__ import annotations

@@ -66,6 +66,17 @@ class EpisodeRow:
     bytes: int
     used_by: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def priority(self) -> float:
+        """How much there is to learn: max(calibrated score) / 2, and 1 for a failure, and 1 where somebody intervened.
+
+        A calibrated score of 2.0 is an alarm, so that an alarm, a failure and an intervention weigh the same. Raw
+        scores count nothing: what is much depends on the policy. It follows from the other columns, so that it changes
+        with a corrected outcome and needs no column of its own.
+        """
+        surprise = 0.0 if self.calibrated_max is None else max(self.calibrated_max, 0.0) / 2.0
+        return surprise + (self.outcome == "failure") + (self.interventions > 0)
+
 
 FILE_COLUMNS = tuple(field.name for field in fields(EpisodeRow) if field.compare)
 USED_BY_COLUMN = "used_by TEXT NOT NULL DEFAULT '[]'"  # a JSON list

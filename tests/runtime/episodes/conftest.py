@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,33 @@ def record(
         return recorder
 
     return run
+
+
+@pytest.fixture
+def record_corrected(meta, frame, chunk, state, action) -> Callable[..., Path]:
+    """record_corrected(root, steps): one finished episode with PNG frames, scores, a correction and labels."""
+
+    def run(root: Path, steps: int = 23, outcome: str = "failure", task: str = "lift", size: int = 16) -> Path:
+        with EpisodeRecorder(root, images="png") as recorder:
+            recorder.begin(replace(meta, task=task, prompt=f"please {task} the cube"))
+            for step in range(steps):
+                corrected = 12 <= step < 16
+                if step % 5 == 0 or (corrected and step % 2 == 0):
+                    recorder.frames(step, {camera: frame(step + 7 * n, size) for n, camera in enumerate(CAMERAS)})
+                if step % 5 == 0 and not corrected:
+                    recorder.chunk(step, chunk(step))
+                    scores = {"ace_bits": 0.25 * step, "calibration": "raw", "calibrated": {"ace_bits": 0.125 * step}}
+                    recorder.event(step, "entropy", {**scores, "accel": 0.5})
+                label = action(step + 1000) if step % 3 == 0 else None
+                recorder.step(step, state(step), action(step), label=label, intervention=corrected)
+            return recorder.end(outcome, "reach_miss" if outcome == "failure" else None, "sim")
+
+    return run
+
+
+@pytest.fixture
+def root(tmp_path, record_corrected) -> Path:
+    """Three episodes of two sentences."""
+    for steps, outcome, task in ((23, "failure", "lift"), (9, "success", "push"), (17, "success", "lift")):
+        record_corrected(tmp_path / "episodes-root", steps, outcome, task)
+    return tmp_path / "episodes-root"

@@ -1,0 +1,289 @@
+"""What is learned from next: priorities, shares and the reservoir by hand, draws the same after every restart."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from recordings import record
+
+from flexor.learner.replay.online_pool import OnlinePool
+from flexor.learner.replay.online_share import OnlineShare
+from flexor.learner.replay.replay_error import ReplayError
+from flexor.learner.replay.replay_sampler import ReplaySampler
+from flexor.learner.replay.reservoir import Reservoir
+from flexor.learner.replay.settings import ReplaySettings
+from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.index_row import EpisodeRow
+from flexor.runtime.episodes.labelling import label_episode
+from flexor.runtime.episodes.recorder import EpisodeRecorder
+
+KILLED = """
+import os, pathlib, signal, sys
+from flexor.learner.replay.replay_sampler import ReplaySampler
+from flexor.learner.replay.reservoir import Reservoir
+from flexor.learner.replay.settings import ReplaySettings
+root, base, kept = map(pathlib.Path, sys.argv[1:])
+sampler = ReplaySampler.resume(kept, root, Reservoir.load(base), ReplaySettings(seed=3))
+for number in range(5):
+    for draw in sampler.draw(4):
+        print(draw.number, draw.id, flush=True)
+        sampler.note_loss(draw, 0.1 * draw.number)
+    if number == 2:
+        sampler.save(kept)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def row(number: int = 0, **fields) -> EpisodeRow:
+    """A success in which nothing happened."""
+    made = EpisodeRow(
+        id=f"e{number:03d}",
+        file=f"episodes/e{number:03d}.mcap",
+        started="2026-03-01T10:00:00.000000+00:00",
+        duration_s=1.0,
+        robot="sim:made-up",
+        task="red",
+        prompt="",
+        seed="0",
+        bundle="",
+        adapter="base",
+        hz=20.0,
+        outcome="success",
+        label=None,
+        source="sim",
+        recovered=False,
+        steps=1,
+        frames=0,
+        chunks=0,
+        events=0,
+        interventions=0,
+        accel_mean=None,
+        accel_max=None,
+        entropy_bits_mean=None,
+        entropy_bits_max=None,
+        calibrated_max=None,
+        alarm_step=None,
+        bytes=1,
+    )
+    return replace(made, **fields)
+
+
+def act(root: Path, task: str, outcome: str, interventions: int = 0, calibrated: float | None = None) -> str:
+    """Record a small episode of the robot's own; its id."""
+    with EpisodeRecorder(root) as recorder:
+        recorder.begin(EpisodeMeta("sim:made-up", task, task, 0, "nano@1", "base", 20.0, ()))
+        for step in range(4):
+            action = np.zeros(2, np.float32)
+            recorder.step(step, np.zeros(3, np.float32), action, intervention=step < interventions)
+        if calibrated is not None:
+            recorder.event(3, "entropy", {"ace_bits": 1.0, "calibrated": {"ace_bits": calibrated}})
+        return recorder.end(outcome, None, "sim").stem
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Demonstrations: ten of each of two tasks."""
+    record(tmp_path / "base", 20, steps=2, size=8)
+    return tmp_path / "base"
+
+
+@pytest.mark.parametrize(
+    ("fields", "priority"),
+    [
+        ({}, 0.0),
+        ({"entropy_bits_max": 3.0}, 0.0),  # raw
+        ({"calibrated_max": 2.0}, 1.0),
+        ({"outcome": "failure"}, 1.0),
+        ({"interventions": 7}, 1.0),
+        ({"outcome": "failure", "interventions": 7, "calibrated_max": 3.0}, 3.5),
+        ({"outcome": "abort", "calibrated_max": 0.5}, 0.25),
+    ],
+)
+def test_priority_is_half_the_calibrated_maximum_and_one_for_failure_and_intervention(fields, priority):
+    assert row(**fields).priority == priority
+
+
+def test_priority_follows_what_was_recorded_and_what_an_operator_said_later(tmp_path):
+    one = act(tmp_path, "red", "failure", interventions=2, calibrated=2.4)
+    (found,) = EpisodeIndex(tmp_path).episodes()
+    assert found.priority == pytest.approx(1.2 + 1 + 1)
+    assert label_episode(tmp_path, one, "success", None, "ada").priority == pytest.approx(1.2 + 1)
+
+
+def test_a_weight_halves_with_age_counted_in_episodes_and_with_each_learner():
+    settings = ReplaySettings(floor=0.5, half_life=2, used_factor=0.25, exponent=1.0)
+    rows = [
+        row(0, outcome="failure", interventions=1),  # 2.5, four younger: a quarter
+        row(1, calibrated_max=1.0),  # 1.0, three younger
+        row(2, outcome="abort"),  # teaches nothing, and is younger than the others all the same
+        row(3, used_by=("a", "b")),  # 0.5, one younger, learned from twice
+        row(4),
+    ]
+    pool = OnlinePool.of(rows, settings)
+    expected = {"e000": 2.5 / 4, "e001": 1.0 * 0.5**1.5, "e003": 0.5 * 0.5**0.5 / 16, "e004": 0.5}
+    assert dict(pool.weights["red"]) == pytest.approx(expected)
+    squared = OnlinePool.of(rows, settings.model_copy(update={"exponent": 2.0}))
+    assert dict(squared.weights["red"]) == pytest.approx({one: weight**2 for one, weight in expected.items()})
+
+
+def test_failures_that_nobody_put_right_are_drawn_only_where_an_objective_learns_from_them():
+    rows = [row(0, outcome="failure"), row(1, outcome="failure", interventions=3), row(2, outcome="unknown")]
+    assert list(OnlinePool.of(rows, ReplaySettings()).weights["red"]) == ["e001"]
+    assert list(OnlinePool.of(rows, ReplaySettings(failures=True)).weights["red"]) == ["e000", "e001"]
+
+
+def test_the_oldest_of_a_million_can_still_be_drawn():
+    assert OnlinePool.of([row(0), *[row(1, outcome="abort")] * 500_000], ReplaySettings()).weights["red"]["e000"] > 0
+
+
+@pytest.mark.parametrize(
+    ("online", "replay", "share"),
+    [
+        ([], [], 0.5),
+        ([9.0], [], 0.5),  # one pool alone says nothing
+        ([1.0, 3.0], [1.0], 0.8),  # exp(3) / (exp(3) + exp(1)) = 0.88
+        ([0.5], [1.0], math.exp(0.75) / (math.exp(0.75) + math.exp(1.0))),
+        ([0.0], [2.0], 0.2),  # 1 / (1 + exp(2)) = 0.12
+        ([1e6], [1.0], 0.8),  # exp(1.5e6) is no float
+        ([0.0], [1e6], 0.2),
+    ],
+)
+def test_the_online_share_is_sops_and_clipped(online, replay, share):
+    one = OnlineShare(alpha=1.5, window=200, low=0.2, high=0.8)
+    for loss in online:
+        one.note("red", True, loss)
+    for loss in replay:
+        one.note("red", False, loss)
+    assert one.share("red") == pytest.approx(share)
+    assert one.share("blue") == 0.5
+
+
+def test_only_the_last_losses_of_a_window_count():
+    one = OnlineShare(alpha=2.0, window=3, low=0.0, high=1.0)
+    one.note("red", False, 1.0)
+    for loss in (100.0, 0.5, 0.5, 0.5):
+        one.note("red", True, loss)
+    assert one.share("red") == pytest.approx(0.5)  # 2 * 0.5 - 1 = 0
+    with pytest.raises(ReplayError, match="had the loss nan"):
+        one.note("red", True, float("nan"))
+
+
+def test_a_reservoir_is_balanced_fixed_by_its_seed_and_free_of_what_was_corrected(base, tmp_path):
+    for _ in range(3):
+        act(base, "red", "success", interventions=1)
+    chosen = Reservoir.choose(base, 4, seed=0)
+    assert {task: len(ids) for task, ids in chosen.episodes.items()} == {"blue": 4, "red": 4}
+    assert Reservoir.choose(base, 4, seed=0) == chosen
+    assert Reservoir.choose(base, 4, seed=1) != chosen
+    assert all(chosen.file(one).exists() for ids in chosen.episodes.values() for one in ids)
+    everything = Reservoir.choose(base, 99, seed=0)
+    assert {task: len(ids) for task, ids in everything.episodes.items()} == {"blue": 10, "red": 10}
+    chosen.save(tmp_path / "reservoir.json")
+    act(base, "red", "success")
+    assert Reservoir.load(tmp_path / "reservoir.json") == chosen
+    chosen.file(chosen.episodes["red"][0]).unlink()
+    with pytest.raises(ReplayError, match=r"names 1 episodes that .* no longer has"):
+        Reservoir.load(tmp_path / "reservoir.json")
+
+
+def test_a_state_that_was_touched_is_refused(base, tmp_path):
+    path = tmp_path / "reservoir.json"
+    Reservoir.choose(base, 2, seed=0).save(path)
+    path.write_text(path.read_text().replace("red", "rod"))
+    with pytest.raises(ReplayError, match=r"its digest does not fit.*delete it"):
+        Reservoir.load(path)
+
+
+def test_tasks_are_drawn_alike_pools_by_their_share_and_episodes_by_priority(base, tmp_path):
+    root = tmp_path / "own"
+    plain, urgent = act(root, "red", "success"), act(root, "red", "failure", interventions=2, calibrated=1.8)
+    settings = ReplaySettings(exponent=1.0, half_life=1e9)
+    sampler = ReplaySampler(root, Reservoir.choose(base, 5, 0), settings)
+    draws = sampler.draw(6000)
+    by_task = Counter(draw.task for draw in draws)
+    assert by_task["red"] / 6000 == pytest.approx(0.5, abs=0.03)
+    assert {draw.online for draw in draws if draw.task == "blue"} == {False}  # the robot has none of it
+    red = [draw for draw in draws if draw.task == "red"]
+    assert np.mean([draw.online for draw in red]) == pytest.approx(0.5, abs=0.04)
+    own = Counter(draw.id for draw in red if draw.online)
+    # (0.1 + 0) to (0.1 + 0.9 + 1 + 1)
+    assert own[plain] / own.total() == pytest.approx(0.1 / 3.1, abs=0.02)
+    assert next(draw.probability for draw in red if draw.id == urgent) == pytest.approx(3.0 / 3.1)
+    replayed = Counter(draw.id for draw in draws if not draw.online and draw.task == "blue")
+    assert len(replayed) == 5
+    assert min(replayed.values()) / max(replayed.values()) > 0.8
+    for draw in draws[:50]:
+        assert draw.path.exists()
+
+
+def test_losses_move_what_is_drawn_within_the_clip(base, tmp_path):
+    root = tmp_path / "own"
+    act(root, "red", "success")
+    sampler = ReplaySampler(root, Reservoir.choose(base, 5, 0), ReplaySettings())
+    for draw in sampler.draw(400):
+        sampler.note_loss(draw, 5.0 if draw.online else 0.1)
+    assert sampler.share("red") == 0.8
+    assert np.mean([d.online for d in sampler.draw(2000) if d.task == "red"]) == pytest.approx(0.8, abs=0.04)
+
+
+def test_without_a_reservoir_or_without_own_episodes_the_other_is_drawn_and_without_both_it_says_so(base, tmp_path):
+    root = tmp_path / "own"
+    chosen = Reservoir.choose(base, 2, 0)
+    assert {draw.online for draw in ReplaySampler(root, chosen, ReplaySettings()).draw(20)} == {False}
+    with pytest.raises(ReplayError, match="has no episode to learn from"):
+        ReplaySampler(root, None, ReplaySettings()).draw(1)
+    act(root, "green", "success")
+    assert {draw.task for draw in ReplaySampler(root, None, ReplaySettings()).draw(20)} == {"green"}
+
+
+def test_a_killed_sampler_goes_on_from_what_it_kept_as_if_undisturbed(base, tmp_path):
+    root, kept, reservoir = tmp_path / "own", tmp_path / "replay.json", tmp_path / "reservoir.json"
+    for number in range(6):
+        act(root, ("red", "blue")[number % 2], "success", interventions=number % 3, calibrated=0.3 * number)
+    Reservoir.choose(base, 3, 0).save(reservoir)
+    command = [sys.executable, "-c", KILLED, *map(str, (root, reservoir, kept))]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert first.returncode == -signal.SIGKILL
+    act(root, "red", "failure", interventions=3)  # recorded meanwhile: known after the next refresh
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    undisturbed, resumed = first.stdout.splitlines(), again.stdout.splitlines()
+    assert (len(undisturbed), len(resumed)) == (20, 20)
+    assert resumed[:8] == undisturbed[12:]
+
+
+def test_a_refresh_knows_what_came_and_who_learned_meanwhile(tmp_path):
+    one = act(tmp_path, "red", "success")
+    sampler = ReplaySampler(tmp_path, None, ReplaySettings(exponent=1.0, half_life=1e9))
+    two = act(tmp_path, "red", "success")
+    EpisodeIndex(tmp_path).mark_used([one], "adapter-1")
+    assert {draw.id for draw in sampler.draw(30)} == {one}
+    sampler.refresh()
+    assert {draw.id: draw.probability for draw in sampler.draw(60)} == {
+        one: pytest.approx(1 / 3),
+        two: pytest.approx(2 / 3),
+    }
+
+
+def test_what_was_kept_of_another_run_is_refused(tmp_path):
+    act(tmp_path, "red", "success")
+    kept = tmp_path / "replay.json"
+    ReplaySampler(tmp_path, None, ReplaySettings(seed=1)).save(kept)
+    with pytest.raises(ReplayError, match="go on with those, or delete it to begin anew"):
+        ReplaySampler.resume(kept, tmp_path, None, ReplaySettings(seed=2))
+    assert ReplaySampler.resume(kept, tmp_path, None, ReplaySettings(seed=1)).drawn == 0
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 1.0}, {"share_low": 0.9}, {"half_life": 0}, {"floor": 0}, {"wrong": 1}])
+def test_settings_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        ReplaySettings(**wrong)
