@@ -35,6 +35,7 @@ class ScriptedClient:
     def __init__(self, clock: Clock, latency: Any, rtc_max_delay: int = 5, ready: bool = True) -> None:
         self.clock, self.latency, self.ready = clock, latency, ready
         self.policy = PointPolicy(rtc_max_delay=rtc_max_delay).describe()
+        self.velocity_scale, self.adapter = 1.0, "base"
         self.asked: list[dict[str, Any]] = []
         self.ended: list[str] = []
         self.under_way: list[tuple[float, Reply]] = []
@@ -43,7 +44,7 @@ class ScriptedClient:
         return {**self.policy, "ready": self.ready, "server": {}}
 
     def begin_episode(self, task: str, seed: int | None = None) -> str:
-        return "base"
+        return self.adapter
 
     def end_episode(self, outcome: str, label: str | None, source: str) -> None:
         self.ended.append(outcome)

@@ -22,6 +22,7 @@ from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 
 FLEXOR = [sys.executable, "-m", "flexor.cli.main"]
 GROUPS = {
+    "adapter": ("list", "show", "push", "swap", "rollback", "remove", "merge", "sign"),
     "campaign": ("run", "table"),
     "cl": ("metrics",),
     "episodes": ("list", "show", "verify", "evict", "calibrate", "alarms"),

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("flexor.cli.import_:import_", "Make a bundle of a checkpoint of openpi, LeRobot or OpenTau."),
     "export": ("flexor.cli.export:export", "Turn a bundle into graphs for another runtime, adapters included."),
     "verify": ("flexor.cli.verify:verify", "Tell whether fewer bits, or graphs, compute the same."),
+    "adapter": ("flexor.cli.adapter:app", "List, push, swap and take back adapters."),
     "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes, and make room."),
     "campaign": ("flexor.cli.campaign:app", "Take long measurements bit by bit, and tell what is there."),
     "plot": ("flexor.cli.plot:app", "Draw pictures of what flexor works with."),

@@ -33,6 +33,12 @@ def serve(
         bool, typer.Option("--8bit", help="Least memory, by bitsandbytes and slow: --precision bnb8.")
     ] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
+    adapters: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take adapters from this directory, and serve the active one.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take only adapters signed by a key whose *.pub.pem lies here.")
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="Where exported graphs run: cpu or cuda.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also in a precision that failed its gate, or into too little memory.")
@@ -44,6 +50,9 @@ def serve(
 
     Prints one line when it is ready. The control socket lies beside the data socket. What --json writes are the
     server's counters when it stops.
+
+    With --adapters it also takes what a learner writes there, tries it, and takes it back if it is worse (flexor
+    adapter; docs/adapters.md).
 
     Example: flexor serve pi05-nano --bind ipc:///tmp/policy.sock --threads 1
     """
@@ -61,7 +70,7 @@ def serve(
         raise typer.BadParameter(f"is --precision bnb8, and --precision is {precision}", param_hint="--8bit")
     precision = "bnb8" if eight_bit else precision
     given = {"bind": bind, "engine.name": engine, "engine.precision": precision, "engine.threads": threads}
-    given["engine.provider"] = provider
+    given |= {"engine.provider": provider, "adapters.dir": adapters, "adapters.keys": keys}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
     settings = load_settings(ServerSettings, config, [*(overrides or []), *options])
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
@@ -84,7 +93,7 @@ def serve(
             opened = Bundle.open(bundle)
             loaded = open_engine(opened, run.name, run.precision, run.threads, run.flow_steps, force, run.provider)
             policy = Policy(opened, loaded)
-        server = PolicyServer(policy, settings=settings)
+        server = PolicyServer(policy, settings=settings, bundle=opened)
         with server:
             with progress_console.status("warming up", spinner="line"):
                 while not caught and not server.ready(LOOK_EVERY_S):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flexor.errors import FlexorError
 from flexor.runtime.adapters.active_adapter import ActiveAdapter, trouble_of
 from flexor.runtime.adapters.adapter_error import AdapterError
+from flexor.runtime.adapters.adapter_listing import listing
 from flexor.runtime.adapters.adapter_settings import AdapterSettings
 from flexor.runtime.adapters.adapter_slots import AdapterSlots
 from flexor.runtime.adapters.adapter_store import AdapterStore
@@ -22,9 +23,6 @@ from flexor.runtime.adapters.shadow import Shadow
 from flexor.runtime.adapters.store_state import Record
 from flexor.runtime.adapters.trial import Trial
 from flexor.runtime.adapters.verification import VerifiedAdapter, Verifier
-
-SHOWN = 40
-"""Adapters in a listing."""
 
 
 class Lifecycle:
@@ -189,25 +187,11 @@ class Lifecycle:
 
     def listing(self) -> dict[str, Any]:
         """How everything stands; plain values."""
-        state, rows = self.store.state, []
-        for name in (BASE, *self.store.ids()[-SHOWN:]):
-            record = state.records.get(name) or Record(id=name, state="RETIRED", at="")
-            row = record.model_dump(exclude={"sha256", "model_sha256"})
-            if name == BASE:
-                row["state"] = "ACTIVE" if state.active == BASE else "BASE"
-            elif name not in state.records:
-                row["state"] = "UNANNOUNCED"
-            rows.append(row)
         return {
-            "dir": str(self.store.root),
-            "active": state.active,
-            "previous": state.history[-1] if state.history else None,
-            "candidate": state.candidate,
-            "seen": state.seen,
+            **listing(self.store.root, self.store.state),
             "shadow": self._shadow and {"seen": self._shadow.seen, "difference": self._shadow.difference},
             "trial": self.slots.trial_state(),
             "bound": self.slots.bound(),
-            "adapters": rows,
         }
 
     def _try(self, name: str) -> None:

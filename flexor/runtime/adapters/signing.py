@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from flexor.errors import FlexorError
 from flexor.runtime.adapters.adapter_error import AdapterError
+from flexor.runtime.adapters.manifest import SIGNATURE
+from flexor.runtime.disk import sync
 
 PUBLIC_END = ".pub.pem"
 MAX_SIGNATURE_BYTES = 4096
@@ -108,6 +110,24 @@ def signature_bytes(manifest: bytes, key: Ed25519PrivateKey) -> bytes:
     """The content of manifest.sig."""
     signed = {"key": key_id(key.public_key()), "ed25519": key.sign(manifest).hex()}
     return (json.dumps(signed) + "\n").encode()
+
+
+def sign_folder(folder: Path, manifest: bytes, key: Ed25519PrivateKey) -> None:
+    """Put the signature of an adapter into its folder, in one step; one that was there is replaced.
+
+    Raises:
+        KeyFileError: it cannot be written.
+    """
+    draft = folder.with_name(f".{folder.name}.sig-{os.getpid()}")
+    try:
+        draft.write_bytes(signature_bytes(manifest, key))
+        sync(draft)
+        draft.replace(folder / SIGNATURE)
+        sync(folder)
+    except OSError as error:
+        raise KeyFileError(
+            f"{folder / SIGNATURE} cannot be written ({error.strerror}); copy the adapter to where you may"
+        ) from error
 
 
 def check_signature(manifest: bytes, signature: bytes | None, keys: Mapping[str, Ed25519PublicKey], where: str) -> str:

@@ -154,15 +154,23 @@ class Daemon:
         )
 
     def _begin(self, hello: dict[str, Any], task: str, seed: int) -> str:
-        """Open an episode on the server and return its adapter id, for which the calibration has to be."""
+        """Open an episode on the server and return its adapter id; all but that the calibration has to be for."""
         adapter = self._client.begin_episode(task, seed)
         if self._calibration is not None:
             try:
-                self._calibration.check(self._scoring(hello, adapter))
+                self._calibration.check(self._scoring(hello, self._calibration.scoring.adapter))
             except CalibrationError:
                 self._tell_server(Ending("abort"))
                 raise
         return adapter
+
+    def _calibration_for(self, adapter: str) -> Calibration | None:
+        """The calibration, in an episode that plays the adapter it was measured with: for others it bounds nothing.
+
+        A server tries and exchanges adapters while the robot works, which must not end the run: then scores are raw.
+        """
+        fits = self._calibration is not None and self._calibration.scoring.adapter == adapter
+        return self._calibration if fits else None
 
     def _scoring(self, hello: dict[str, Any], adapter: str) -> Scoring:
         return Scoring.of(hello, adapter, self._robot.spec.name, f"real time, splice {self._settings.splice}")
@@ -172,6 +180,8 @@ class Daemon:
         spec = robot.spec
         live = Live(index, task)
         holds_before = self.report.holds
+        calibration, scale = self._calibration_for(adapter), self._client.velocity_scale
+        guard = settings.guard.model_copy(update={"max_speed": scale * settings.guard.max_speed})
         bundle = f"{hello['bundle']}@{hello['hash'][:12]}"  # as the provenance of its chunks says it
         begun = robot.reset(seed, task)
         recorder.begin(
@@ -189,7 +199,8 @@ class Daemon:
                     **({} if self._intervener is None else {"intervener": self._intervener.name}),
                     "daemon": settings.model_dump(),
                     "policy": hello,
-                    **calibration_extra(self._scoring(hello, adapter), self._calibration),
+                    **calibration_extra(self._scoring(hello, adapter), calibration),
+                    **({} if scale == 1.0 else {"velocity_scale": scale}),
                 },
             )
         )
@@ -199,14 +210,14 @@ class Daemon:
             robot,
             self._asker(Plan(hello["horizon"], hello["replan"], continued)),
             ChunkPlayer(spec.action_dim),
-            Guard(spec, settings.guard),
+            Guard(spec, guard),
             pacer,
             recorder,
             self.report,
             live,
             bundle=bundle,
             cameras=list(hello["cameras"]),
-            calibration=self._calibration,
+            calibration=calibration,
             intervener=self._intervener,
             hold_limit_s=settings.hold_limit_s,
             now=self._now,

@@ -60,7 +60,7 @@ class PolicyServer:
         Raises:
             AddressError: another server lives at the address, or it cannot be used.
             AdapterError: another server has the directory of adapters, or the engine carries none.
-            ServerError: it was started before.
+            ServerError: it was started before, or the directory of adapters cannot be used.
         """
         if self._io is not None:
             raise ServerError("this server was started before; make a new one")
@@ -161,12 +161,17 @@ class PolicyServer:
                 "no_slot", f"the engine of {self._bundle.id} carries no adapter; serve it without --adapters"
             )
         slots = AdapterSlots(policy.slots)
-        lifecycle = open_lifecycle(self._bundle, policy, slots, settings)
         try:
-            lifecycle.restore()
-        except BaseException:
-            lifecycle.store.close()
-            raise
+            lifecycle = open_lifecycle(self._bundle, policy, slots, settings)
+            try:
+                lifecycle.restore()
+            except BaseException:
+                lifecycle.store.close()
+                raise
+        except OSError as error:
+            raise ServerError(
+                f"{settings.dir} cannot be a directory of adapters ({error.strerror}); give another --adapters DIR"
+            ) from error
         return slots, lifecycle
 
     @property
