@@ -118,8 +118,7 @@ class Job:
         }
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """ "prefix" and its module of flexor.export.graphs in float32, then "expert" and its own, each made when it is
-        its turn."""
+        """Role and module of flexor.export.graphs in float32: the prefix, then the expert, each made at its turn."""
         import torch
 
         from flexor.export.graphs.expert_graph import ExpertGraph

@@ -16,6 +16,7 @@ import pytest
 import torch
 from exported_bundles import RANK, STEPS, TOKENS, question, rehash
 from torch import nn
+from torch._C._aoti import AOTIModelPackageLoader  # pyright: ignore[reportMissingImports]
 
 from flexor.errors import FlexorError
 from flexor.export.exporter import Wish, export_graphs
@@ -149,7 +150,7 @@ def test_the_cpp_example_computes_the_same(
 def test_each_file_tells_what_it_is(exported_as: Callable[[str], Bundle], source: Bundle, format_: str) -> None:
     for role, file in zip(("prefix", "expert"), files(exported_as(format_)), strict=True):
         if format_ == "pt2":
-            told = torch._C._aoti.AOTIModelPackageLoader.load_metadata_from_package(str(file), "model")["flexor"]
+            told = AOTIModelPackageLoader.load_metadata_from_package(str(file), "model")["flexor"]
         else:
             extra = {FACTS: ""}
             torch.jit.load(file, _extra_files=extra)

@@ -75,7 +75,7 @@ class _Layer(nn.Module):
 
     def __init__(self, layer: ExpertLayer, modulations: Tensor, heads: Heads) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.mlp_dim = heads, layer.mlp.down_proj.in_features
         self.attention_norm, self.mlp_norm = _AdaRms(modulations[0]), _AdaRms(modulations[1])
         self.qkv, self.o = Product(fused_qkv(layer.attention)), Product(layer.attention.o_proj.weight)
         self.gate_up, self.down = Product(fused_gate_up(layer.mlp)), Product(layer.mlp.down_proj.weight)
@@ -92,7 +92,7 @@ class _Layer(nn.Module):
         keys, values = torch.cat((before[0], keys)), torch.cat((before[1], values))
         mixed = self.heads.attend(queries, keys, values, call.bias)
         x = x + self.attention_norm.gated(adapted(self.o, mixed, o), times)
-        hidden = geglu(adapted(self.gate_up, self.mlp_norm(x, times), gate_up))
+        hidden = geglu(adapted(self.gate_up, self.mlp_norm(x, times), gate_up), self.mlp_dim)
         return x + self.mlp_norm.gated(adapted(self.down, hidden, down), times)
 
 

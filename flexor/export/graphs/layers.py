@@ -107,7 +107,10 @@ def fused_gate_up(mlp: GemmaMlp) -> Tensor:
     return torch.cat((mlp.gate_proj.weight.float(), mlp.up_proj.weight.float()))
 
 
-def geglu(mixed: Tensor) -> Tensor:
-    """What gate and up give, [rows, 2 * mlp_dim] -> [rows, mlp_dim]."""
-    gate, up = mixed.split(mixed.shape[1] // 2, dim=1)
+def geglu(mixed: Tensor, mlp_dim: int) -> Tensor:
+    """What gate and up give, [rows, 2 * mlp_dim] -> [rows, mlp_dim].
+
+    The width is told, not asked of the tensor: a traced question of a shape is answered anew in every step.
+    """
+    gate, up = mixed.split(mlp_dim, dim=1)
     return F.gelu(gate, approximate="tanh") * up

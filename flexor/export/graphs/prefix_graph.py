@@ -30,7 +30,8 @@ class _VisionLayer(nn.Module):
 
     def __init__(self, layer: SiglipLayer) -> None:
         super().__init__()
-        scale = (layer.q_proj.in_features // layer.heads) ** -0.5
+        self.width, self.head_dim = layer.q_proj.in_features, layer.q_proj.in_features // layer.heads
+        scale = self.head_dim**-0.5
         q, k, v = ((part.weight.float(), part.bias.float()) for part in (layer.q_proj, layer.k_proj, layer.v_proj))
         self.heads = layer.heads
         self.attention_norm, self.mlp_norm = layer.attention_norm, layer.mlp_norm
@@ -40,10 +41,10 @@ class _VisionLayer(nn.Module):
 
     def forward(self, x: Tensor, views: int) -> Tensor:
         """[views * patches, width] -> the same shape; tokens of one image see each other."""
-        mixed = self.qkv(self.attention_norm(x)).reshape(views, -1, 3, self.heads, x.shape[1] // self.heads)
+        mixed = self.qkv(self.attention_norm(x)).reshape(views, -1, 3, self.heads, self.head_dim)
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind(0)
         seen = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v
-        x = x + self.o(seen.transpose(1, 2).reshape(-1, x.shape[1]))
+        x = x + self.o(seen.transpose(1, 2).reshape(-1, self.width))
         return x + self.fc2(F.gelu(self.fc1(self.mlp_norm(x)), approximate="tanh"))
 
 
@@ -72,7 +73,7 @@ class _Layer(nn.Module):
 
     def __init__(self, layer: GemmaLayer, heads: Heads) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.mlp_dim = heads, layer.mlp.down_proj.in_features
         self.attention_norm, self.mlp_norm = Norm(layer.attention_norm), Norm(layer.mlp_norm)
         self.qkv, self.o = Product(fused_qkv(layer.attention)), Product(layer.attention.o_proj.weight)
         self.gate_up, self.down = Product(fused_gate_up(layer.mlp)), Product(layer.mlp.down_proj.weight)
@@ -81,7 +82,7 @@ class _Layer(nn.Module):
         """Tokens [rows, width] -> (tokens, keys, values)."""
         queries, keys, values = self.heads(self.qkv(self.attention_norm(x)), angles)
         x = x + self.o(self.heads.attend(queries, keys, values, bias))
-        return x + self.down(geglu(self.gate_up(self.mlp_norm(x)))), keys, values
+        return x + self.down(geglu(self.gate_up(self.mlp_norm(x)), self.mlp_dim)), keys, values
 
 
 class _LastLayer(nn.Module):
