@@ -54,7 +54,7 @@ build: $(DEV_STAMP) ## sdist, wheel from it, clean install, smoke test outside t
 	set -e; outside=$$(mktemp -d); trap 'rm -rf "$$outside"' EXIT; \
 	"$(PYTHON)" -m venv "$$outside/venv"; \
 	wheel=$$(ls "$$PWD"/dist/*.whl); \
-	"$$outside/venv/bin/python" -m pip install -q -c constraints.txt "$$wheel[torch,onnx,sim]"; \
+	"$$outside/venv/bin/python" -m pip install -q -c constraints.txt "$$wheel[torch,onnx,sim,tensorrt]"; \
 	cp tests/smoke.py "$$outside/smoke.py"; \
 	cd "$$outside" && venv/bin/python -I smoke.py
 

@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from flexor.runtime.inference.tensorrt_graph import deserialize
 from flexor.runtime.inference.tensorrt_library import FULL, RTX, TensorrtLibrary
 
 VERSION = TensorrtLibrary.load(RTX).version
-BUILT_FOR = {"library": RTX, "version": VERSION, "targets": "sm86,sm89"}
+BUILT_FOR = {"library": RTX, "version": VERSION, "targets": "sm86,sm89", "most_samples": "8"}
 MOST = 8
 
 
@@ -74,7 +76,9 @@ def test_it_computes_what_the_graphs_compute_with_adapters_and_any_number_of_sam
 
 def test_more_samples_than_it_was_built_for_are_refused(gpu: Cuda, bundle: Bundle) -> None:
     engine = open_engine(bundle)
-    with pytest.raises(EngineError, match=rf"samples are 1 to {MOST}; build .*flexor export .*--most-samples N"):
+    with pytest.raises(
+        EngineError, match=rf"samples are 1 to {MOST}; build .*--most-samples: flexor export .*--most-samples {MOST}"
+    ):
         ask(engine, MOST + 1)
     ask(engine, MOST)
 
@@ -155,6 +159,23 @@ def test_without_a_gpu_the_way_out_is_named(bundle: Bundle, monkeypatch: pytest.
         monkeypatch.setattr(cuda_device, "runtime", Cuda(count=0))  # there is one here
     with pytest.raises(CudaError, match=r"run on GPUs of sm86,sm89: .* no NVIDIA GPU.*--format onnx"):
         open_engine(bundle)
+
+
+def test_up_to_the_gpu_it_needs_neither_torch_nor_an_exporter_nor_onnxruntime(bundle: Bundle) -> None:
+    code = f"""
+import sys
+for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
+    sys.modules[name] = None
+from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.engine import EngineError, open_engine
+try:
+    open_engine(Bundle.open({str(bundle.path)!r}))
+except EngineError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert "no NVIDIA GPU" in run.stdout or "cannot load" in run.stdout or "were built for" in run.stdout
 
 
 def test_a_file_that_the_real_library_refuses_is_told_with_its_reason(bundle: Bundle) -> None:

@@ -66,7 +66,12 @@ def write_graphs(job: Job, folder: Path) -> Made:
             made = build_engine(network, targets, wish.most_samples, exact, wish.timing_cache)
             (folder / name).write_bytes(made)
             reports.append(EngineReport.of(role, network, made.nbytes, time.monotonic() - began))
-    built_for = {"library": library.name, "version": library.version, "targets": ",".join(targets)}
+    built_for = {
+        "library": library.name,
+        "version": library.version,
+        "targets": ",".join(targets),
+        "most_samples": str(wish.most_samples),
+    }
     _write_report(job, folder, built_for, reports, parity)
     graphs = replace(job.graphs, opset=OPSET, prefix=wish.precision, expert=wish.precision, built_for=built_for)
     return Made(graphs, [report.to_row() for report in reports])
@@ -113,7 +118,6 @@ def _write_report(
     told: dict[str, Any] = {
         **built_for,
         "precision": job.wish.precision,
-        "most_samples": job.wish.most_samples,
         "source": job.source.hash,
         "host_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "engines": [report.to_dict() for report in reports],

@@ -84,7 +84,9 @@ class TensorrtEngine(GraphEngine[DeviceArray]):
 
 def rebuild_command(config: BundleConfig, target: str) -> str:
     """What to type to build a bundle's engines again for a GPU."""
-    return f"{export_command(config)} --targets {target}"
+    assert config.graphs is not None
+    samples = config.graphs.built_for.get("most_samples")
+    return f"{export_command(config)} --targets {target}{f' --most-samples {samples}' if samples else ''}"
 
 
 def _check_library(bundle: Bundle, graphs: Graphs) -> None:

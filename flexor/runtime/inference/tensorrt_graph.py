@@ -105,7 +105,7 @@ class TensorrtGraph:
             if not self._context.set_input_shape(name, array.shape):
                 raise EngineError(
                     f"{self._path} takes no {name} of {list(array.shape)}; samples are 1 to {self.most_samples}; build"
-                    f" it for more: {self._again} --most-samples N"
+                    f" it for more, with a larger --most-samples: {self._again}"
                 )
             self._context.set_tensor_address(name, array.pointer)
         if missing := self._context.infer_shapes():
