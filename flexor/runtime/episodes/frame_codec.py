@@ -35,6 +35,15 @@ def decode_frame(data: bytes) -> NDArray[np.uint8]:
         raise EpisodeError(f"a recorded frame of {len(data)} bytes does not decode: {error}") from error
 
 
+def frame_size(data: bytes) -> tuple[int, int]:
+    """Height and width of an encoded frame, px, from its header alone. Raises EpisodeError when it is no image."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise EpisodeError(f"a recorded frame of {len(data)} bytes does not decode: {error}") from error
+
+
 def frame_digest(frame: NDArray[np.uint8]) -> bytes:
     """16 bytes of BLAKE2b over the raw frame, row by row: tells which exact pixels the policy saw."""
     return hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flexor.runtime.episodes.episode import Episode
 from flexor.runtime.episodes.episode_schema import EpisodeError
+from flexor.runtime.episodes.frame_codec import frame_size
 from flexor.runtime.episodes.lerobot.plan_trace import NONE, PlanTrace
 
 IMAGE_PREFIX = "observation.images."
@@ -76,7 +77,7 @@ class Form:
             )
         cameras = {}
         for camera, frames in episode.frames.items():
-            sizes = {frames[step].shape[:2] for step in frames}
+            sizes = {frame_size(frames.encoded(step)) for step in frames}
             if len(sizes) != 1:
                 raise EpisodeError(
                     f"episode {episode.id} has frames of {camera} in sizes {sorted(sizes)}; expected one size: leave "
