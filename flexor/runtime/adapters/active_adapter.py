@@ -115,7 +115,7 @@ class ActiveAdapter:
         parent = self._store.record(record.parent) if record else None
         if found is None and record is not None and parent is not None:
             now = (record.successes - self._since[0], record.episodes - self._since[1])
-            told = is_worse((parent.successes, parent.episodes), now)
+            told = is_worse((parent.recent.count("1"), len(parent.recent)), now)
             found = None if told is None else ("success", told)
         return found
 

@@ -23,7 +23,7 @@ def listing(root: Path, state: StoreState) -> dict[str, Any]:
     rows = []
     for name in (BASE, *[name for _, name in there[-SHOWN:]]):
         record = state.records.get(name) or Record(id=name, state="RETIRED", at="")
-        row = record.model_dump(exclude={"sha256", "model_sha256"})
+        row = record.model_dump(exclude={"sha256", "model_sha256", "recent"})
         if name == BASE:
             row["state"] = "ACTIVE" if state.active == BASE else "BASE"
         elif name not in state.records:

@@ -15,7 +15,7 @@ from typing import Any
 from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.audit_log import AuditLog, now
 from flexor.runtime.adapters.manifest import BASE, split_id
-from flexor.runtime.adapters.store_state import STATE, Record, State, StoreState
+from flexor.runtime.adapters.store_state import RECENT, STATE, Record, State, StoreState
 from flexor.runtime.draft_folder import sweep_drafts
 
 KEPT = 3
@@ -123,7 +123,11 @@ class AdapterStore:
     def count(self, adapter: str, success: bool) -> None:
         """Count an episode that ended with an adapter."""
         record = self.record(adapter) or Record(id=adapter, state="ACTIVE", at=now())
-        changes = {"episodes": record.episodes + 1, "successes": record.successes + success}
+        changes = {
+            "episodes": record.episodes + 1,
+            "successes": record.successes + success,
+            "recent": (record.recent + "01"[success])[-RECENT:],
+        }
         self.update(records={**self.state.records, adapter: record.model_copy(update=changes)})
 
     def log(self, event: str, adapter: str, **fields: Any) -> None:

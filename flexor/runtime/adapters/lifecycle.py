@@ -148,7 +148,7 @@ class Lifecycle:
         if wrong is not None:
             self._reject(name, "shadow", wrong, True)
         elif self._shadow.passed:
-            self._begin_canary(name)
+            self._surely(lambda: self._begin_canary(name))
 
     def episode_ended(self, name: str, success: bool | None, verdict: Verdict | None) -> None:
         """An episode that was bound to an adapter is over, and perhaps the trial."""
@@ -156,7 +156,8 @@ class Lifecycle:
             self._undone = lambda: self._decide(verdict)
         if success is not None:
             self.store.count(name, success)
-        self._catch_up()
+        if verdict is not None:
+            self._catch_up()
 
     def failed(self, name: str, told: str) -> None:
         """An adapter gave what is not finite; the engine's thread has stopped computing with it already."""
@@ -164,6 +165,8 @@ class Lifecycle:
             self._reject(name, "not_finite", told, True)
         elif name == self.store.state.active:
             self._roll_back("not_finite", told, True)
+        else:
+            self.store.log("adapter.failed", name, told=told)
 
     def tick(self) -> None:
         """From time to time: what waited for a slot or for the disk, and whether the adapters do well."""
@@ -203,7 +206,7 @@ class Lifecycle:
         state, folder = self.store.state, self._verified.folder
         hashes = {"sha256": folder.sha256, "model_sha256": folder.manifest.files[MODEL].sha256}
         seen = max(state.seen, folder.manifest.version)
-        self.store.note(name, "VERIFIED", {"seen": seen}, parent=state.active, **hashes)
+        self._surely(lambda: self.store.note(name, "VERIFIED", {"seen": seen}, parent=state.active, **hashes))
         self._stage()
 
     def _stage(self) -> None:
@@ -223,15 +226,15 @@ class Lifecycle:
             self.store.note(name, "SHADOW")
         self.slots.stage(carried, requests > 0)
         if not requests:
-            self._begin_canary(name)
+            self._surely(lambda: self._begin_canary(name))
 
     def _begin_canary(self, name: str) -> None:
         self._shadow = None
         if not self.settings.canary_episodes:
             self._promote(self.settings.swap == "chunk", "no canary is set")
             return
-        self.slots.begin_trial(Trial(self.settings.canary_episodes))
         self.store.note(name, "CANARY")
+        self.slots.begin_trial(Trial(self.settings.canary_episodes))
 
     def _decide(self, verdict: Verdict) -> None:
         name, trial = self.store.state.candidate, self.slots.trial_state()
@@ -260,8 +263,7 @@ class Lifecycle:
         self.slots.end_trial()
         self._verified = self._shadow = None
         pointers = {"candidate": None, **(self.store.blacklisted(name, reason) if for_ever else {})}
-        self._undone = lambda: self.store.note(name, "REJECTED", pointers, reason=reason, told=told)
-        self._catch_up()
+        self._surely(lambda: self.store.note(name, "REJECTED", pointers, reason=reason, told=told))
         self.store.prune()
 
     def _roll_back(self, reason: str, told: str, for_ever: bool) -> None:
@@ -269,9 +271,13 @@ class Lifecycle:
             self._reject(
                 self.store.state.candidate, "no_evidence", f"its parent was taken back during its trial: {told}"
             )
-        self._undone = lambda: self._active.roll_back(reason, told, for_ever)
-        self._catch_up()
+        self._surely(lambda: self._active.roll_back(reason, told, for_ever))
         self.store.prune()
+
+    def _surely(self, action: Callable[[], object]) -> None:
+        """Do it now or, if the disk refuses, with the next tick."""
+        self._undone = action
+        self._catch_up()
 
     def _catch_up(self) -> None:
         """Do what is still to be done; a disk that refuses leaves it for the next time."""

@@ -13,6 +13,9 @@ from flexor.runtime.adapters.manifest import BASE, Sha256
 from flexor.runtime.disk import sync
 
 STATE = "state.json"
+RECENT = 50
+"""Episodes in whose success an adapter is compared with its parent: before them, the world may have been another."""
+
 _CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 State = Literal["RECEIVED", "VERIFIED", "STAGED", "SHADOW", "CANARY", "ACTIVE", "RETIRED", "REJECTED", "ROLLED_BACK"]
@@ -29,6 +32,7 @@ class Record(BaseModel):
         state: where it stands; reason, told: why it was refused or taken back, as a word and as a sentence.
         at: when it came into that state, ISO 8601.
         episodes, successes: that ended while it was active or tried, as success or failure.
+        recent: the last 50 of them, the latest last, 1 for a success and 0 for a failure.
     """
 
     model_config = _CONFIG
@@ -43,6 +47,7 @@ class Record(BaseModel):
     told: str = ""
     episodes: int = Field(default=0, ge=0)
     successes: int = Field(default=0, ge=0)
+    recent: str = Field(default="", pattern=r"^[01]{0,50}$")
 
 
 class StoreState(BaseModel):
