@@ -22,6 +22,9 @@ LEAN, LEAN_FLAW = 0.45, 0.10  # rad that the hand may lean outwards over a rim; 
 LEAN_RISE = 0.007  # m that it then takes hold higher, for its outer finger
 TILT, TILT_FLAW = 0.35, 0.03  # rad that the hand may tilt across its fingers where it would be too far or near upright
 COMMITTED = 0.035  # m from a grasp at which no other is thought of any more
+TURN_FLAW = 0.10  # m that the hand would rather go than turn by a radian
+SIDE_FLAW = 0.04  # m that it would rather go than take a rim on its right, where the left one is as good
+LEFTMOST = np.pi / 3  # rad: the farthest that the hand turns to the right, so that a quarter turn is always to the left
 FAR_ROUND = 1.8  # rad of the hand about the vertical
 SPAN = 0.072  # m: the widest thing that is taken between the fingers, which open to 0.08
 TIP = 0.010  # m from the point between the fingers to their tips
@@ -118,22 +121,21 @@ def grasps(stage: Stage, shapes: Shapes, name: str) -> list[Grasp]:
 
 
 def best_grasp(stage: Stage, shapes: Shapes, name: str, move: NDArray[np.float64] | None = None) -> Grasp:
-    """The way to take hold that has room for the hand and is nearest to where it is.
+    """The way to take hold that has room for the hand, turns it least, and is on its left.
+
+    Where the hand is does not matter until it is near one: who learns from this sees one answer for one scene, not
+    another one for every way to it.
 
     Args:
         move: where the object will be carried, from where it is, [3] m: there has to be room for the hand there too.
     """
     grip, rotation = stage.grip_position(), stage.grip_rotation()
-    now = float(np.arctan2(-rotation[0, 0], rotation[1, 0]))  # yaw: where the opening axis points
-
     found = grasps(stage, shapes, name)
     at_hand = min(found, key=lambda grasp: _distance(grasp, grip, rotation))
     if _distance(at_hand, grip, rotation) < COMMITTED:
         return _shorter(at_hand, rotation)
     best, least = None, np.inf
-    for grasp, cost in sorted(
-        ((grasp, _inconvenience(stage, grasp, grip, now)) for grasp in found), key=lambda known: known[1]
-    ):
+    for grasp, cost in sorted(((grasp, _inconvenience(stage, grasp)) for grasp in found), key=lambda known: known[1]):
         if cost >= least:
             break
         hand = _hand(stage, grasp)
@@ -173,27 +175,22 @@ def _distance(grasp: Grasp, grip: NDArray[np.float64], rotation: NDArray[np.floa
     )
 
 
-def _inconvenience(stage: Stage, grasp: Grasp, grip: NDArray[np.float64], now: float) -> float:
+def _inconvenience(stage: Stage, grasp: Grasp) -> float:
     """What speaks against a grasp before its surroundings are looked at, in metres that the hand would rather go."""
-    return (
-        float(np.hypot(*(grasp.point - grip)[:2]))
-        + 0.05 * abs(_wrapped(grasp.yaw - now))
-        + 0.05 * abs(grasp.yaw)
-        + grasp.flaw
-        + 10.0 * _strain(stage, grasp)
-    )
+    return TURN_FLAW * abs(grasp.yaw) + grasp.flaw + 10.0 * _strain(stage, grasp)
 
 
 def _rim_grasps(stage: Stage, name: str, grip: Rim, top: float) -> list[Grasp]:
     frame = stage.rotation(name)
     middle = stage.position(name) + frame @ np.array([*grip.middle, 0.0])
+    seen = frame if any(grip.middle) else np.eye(3)  # nobody can see how a round thing is turned
     found = []
     for angle in grip.angles:
-        outward = frame @ np.array([np.cos(angle), np.sin(angle), 0.0])
+        outward = seen @ np.array([np.cos(angle), np.sin(angle), 0.0])
         outward /= np.hypot(*outward[:2])
         for inset in INSETS:
             point = np.append(middle[:2] + (grip.radius - inset) * outward[:2], top - grip.depth)
-            upright = _grasp(point, outward, 2.0 * inset)
+            upright = _grasp(point, outward, 2.0 * inset + SIDE_FLAW * (1.0 - outward[1]) / 2.0)
             leaning = about(np.cross(UP, outward), LEAN) @ upright.rotation
             found += [upright, Grasp(point + LEAN_RISE * UP, leaning, upright.yaw, upright.flaw + LEAN_FLAW)]
     return found
@@ -228,8 +225,8 @@ def _tilted(grasp: Grasp, tilt: float) -> Grasp:
 
 
 def _wrapped(yaw: float) -> float:
-    """The same opening direction within a quarter turn of the nominal one."""
-    return (yaw + np.pi / 2) % np.pi - np.pi / 2
+    """The same opening direction within half a turn, from LEFTMOST to the right of the nominal one."""
+    return (yaw + LEFTMOST) % np.pi - LEFTMOST
 
 
 def _strain(stage: Stage, grasp: Grasp) -> float:
