@@ -13,6 +13,8 @@ from libero_here import needs_libero
 
 from flexor.sim.libero.attempts import attempt, try_expert
 from flexor.sim.libero.oracle.expert import Expert
+from flexor.sim.libero.oracle.grasps import best_grasp
+from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 from flexor.sim.libero.suites import SuiteError, find_suite, official_starts
 
@@ -98,6 +100,22 @@ def test_it_takes_over_after_somebody_else_has_moved_the_arm_about(stage: Stage)
 def _played(stage: Stage, expert: Expert) -> bool:
     stage.act(expert.act())
     return stage.is_done()
+
+
+def test_a_bowl_is_taken_in_one_way_wherever_the_hand_comes_from(stage: Stage):
+    stage.reset(official_starts(stage.task)[3], stage.official_fixtures(3))
+    stage.wait()
+    bowl, way = "akita_black_bowl_1", np.random.default_rng(0)
+    found = []
+    for _ in range(4):
+        found.append(best_grasp(stage, Shapes(stage), bowl))
+        push = np.append(way.uniform(-1, 1, 2), [0.5, 0, 0, way.uniform(-1, 1), -1])
+        for _ in range(6):
+            stage.act(push.astype(np.float32))
+    hands = [np.abs(grasp.rotation[:, 0] @ found[0].rotation[:, 0]) for grasp in found]
+    np.testing.assert_allclose([grasp.point for grasp in found], [found[0].point] * 4, atol=1e-3)
+    np.testing.assert_allclose(hands, 1.0, atol=1e-3)  # or with the fingers the other way round
+    assert found[0].point[1] > stage.position(bowl)[1] + 0.03  # on its left
 
 
 def test_attempts_in_a_worker_are_those_made_here(stage: Stage):
