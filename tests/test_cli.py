@@ -25,7 +25,7 @@ GROUPS = {
     "adapter": ("list", "show", "push", "swap", "rollback", "remove", "merge", "sign"),
     "campaign": ("run", "table"),
     "cl": ("metrics",),
-    "episodes": ("list", "show", "verify", "evict", "calibrate", "alarms"),
+    "episodes": ("list", "show", "label", "verify", "export", "evict", "calibrate", "alarms"),
     "bench": ("engines", "latency", "precisions", "roofline", "sim", "wire"),
     "plot": ("engines", "shift"),
 }

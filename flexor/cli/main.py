@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("flexor.cli.export:export", "Turn a bundle into graphs for another runtime, adapters included."),
     "verify": ("flexor.cli.verify:verify", "Tell whether fewer bits, or graphs, compute the same."),
     "adapter": ("flexor.cli.adapter:app", "List, push, swap and take back adapters."),
-    "episodes": ("flexor.cli.episodes:app", "List, show and verify recorded episodes, and make room."),
+    "episodes": ("flexor.cli.episodes:app", "List, show, correct, verify and export recorded episodes."),
     "campaign": ("flexor.cli.campaign:app", "Take long measurements bit by bit, and tell what is there."),
     "plot": ("flexor.cli.plot:app", "Draw pictures of what flexor works with."),
     "download": ("flexor.cli.download:download", "Bring a published checkpoint over, and verify every file."),
