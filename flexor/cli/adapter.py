@@ -46,6 +46,11 @@ def list_(
         ("adapter", "state", "reason", "episodes", "succeeded", "told"),
         [(row["id"], row["state"], row["reason"], row["episodes"], row["successes"], row["told"]) for row in rows],
     )
+    shadow = told.get("shadow")
+    if shadow:
+        standing = f"{shadow['seen']} of {shadow['requests']} requests, differs by {shadow['difference']:.3f}"
+        line = f"shadow of {told['candidate']}: {standing} of at most {shadow['limit']:g}"
+        console.print(line, highlight=False, markup=False)
     trial = told.get("trial")
     if trial:
         standing = f"{trial['pairs']} pairs, won {trial['wins']}, lost {trial['losses']}"

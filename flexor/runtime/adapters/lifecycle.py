@@ -192,7 +192,7 @@ class Lifecycle:
         """How everything stands; plain values."""
         return {
             **listing(self.store.root, self.store.state),
-            "shadow": self._shadow and {"seen": self._shadow.seen, "difference": self._shadow.difference},
+            "shadow": self._shadow and self._shadow.to_dict(),
             "trial": self.slots.trial_state(),
             "bound": self.slots.bound(),
         }

@@ -36,6 +36,10 @@ class Shadow:
         """Whether enough was compared, and it was near enough."""
         return self.seen >= self._requests
 
+    def to_dict(self) -> dict[str, float]:
+        """How it stands; plain values."""
+        return {"seen": self.seen, "requests": self._requests, "difference": self.difference, "limit": self._max}
+
     def observe(self, played: NDArray[np.float32], shadow: NDArray[np.float32]) -> str | None:
         """Compare one request; why the candidate is to be rejected, in words, or None.
 

@@ -195,11 +195,11 @@ class EngineThread(threading.Thread):
         self._post(outcome)
         if isinstance(outcome, Computed):
             self._slots.seen[carried.slot].policy_ms.append(outcome.timing_ms["policy"])
-            if self._slack_entropy:
-                self._later.append(lambda: self._post(self._score(envelope, seed, carried)))
             candidate = self._slots.to_shadow()
             if candidate is not None and candidate.slot != carried.slot:
-                self._later.append(lambda: self._shadow(seed, candidate))
+                self._later.append(lambda: self._shadow(seed, candidate))  # first: it is quick, and soon over
+            if self._slack_entropy:
+                self._later.append(lambda: self._post(self._score(envelope, seed, carried)))
 
     def _answer(self, envelope: Envelope, seed: int, carried: Carried) -> Computed | Refused:
         request = envelope.request

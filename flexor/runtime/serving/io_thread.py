@@ -104,10 +104,11 @@ class IoThread(threading.Thread):
         lane = isinstance(outcome, Computed) and isinstance(outcome.envelope.peer, LanePeer)
         if lane or isinstance(outcome, Scored | Unscored):
             with self._lock:
-                self._settle(outcome)
-        else:
-            self._outcomes.append(outcome)
-            self._sockets.waker.wake()
+                if lane or not self._outcomes:  # else a score would overtake its own chunk, and ride in its reply
+                    self._settle(outcome)
+                    return
+        self._outcomes.append(outcome)
+        self._sockets.waker.wake()
 
     def run(self) -> None:
         """Serve until stopped, then let the engine end and close the sockets."""
