@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,7 @@ class AdapterThread(threading.Thread):
 
     def run(self) -> None:
         """Work until stopped."""
+        next_tick_s = 0.0
         try:
             while True:
                 with contextlib.suppress(queue.Empty):
@@ -126,9 +128,9 @@ class AdapterThread(threading.Thread):
                     if job is None:
                         return
                     self._do(job)
-                    if not self._jobs.empty():
-                        continue
-                self._do(self._lifecycle.tick)
+                if time.monotonic() >= next_tick_s:
+                    self._do(self._lifecycle.tick)
+                    next_tick_s = time.monotonic() + TICK_S
                 self._do(self._tell)
         finally:
             self._lifecycle.store.close()
