@@ -29,8 +29,7 @@ class SampleMix:
     def draw(self, first: int, count: int, rng: np.random.Generator) -> Sequence[NDArray[np.int64]]:
         """New samples, and replayed ones: together the `count` samples from number `first` of the run on.
 
-        New samples come in shuffled epochs, so that none is left out by chance; which of a run's samples are replayed
-        ones is drawn by `rng`.
+        New samples come in shuffled epochs; one whose place a replayed one takes, by `rng`, waits for the next epoch.
         """
         if self._replayed is None:
             return [self._epochs(first, count)]

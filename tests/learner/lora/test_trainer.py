@@ -22,6 +22,7 @@ from flexor.learner.curves import read_curves
 from flexor.learner.demonstrations import load_demonstrations
 from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.profile import add_lora, expert_targets, full_targets
+from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.lora.trainer import LoraTrainer
@@ -110,18 +111,28 @@ def test_an_adapter_learns_what_has_changed(base: Bundle, changed: Path, tmp_pat
     assert trainer.held_out() < 0.8 * before
 
 
-def test_replayed_samples_are_their_share_and_keep_their_loss(
-    base: Bundle, changed: Path, recordings: Path, tmp_path: Path
-):
-    losses = {}
-    for share in (0.0, 0.5):
-        chosen = settings(steps=120, replay_share=share)
-        pools = [pool_of(folder, base, chosen) for folder in (changed, recordings)]
-        trainer = LoraTrainer(base, pools, chosen, tmp_path / str(share), tmp_path / "prefixes")
-        losses[share, "before"] = trainer.held_out(1)
-        trainer.run(lambda standing: None)
-        losses[share, "after"] = trainer.held_out(1)
-    assert losses[0.5, "after"] < losses[0.0, "after"]
+def test_replayed_samples_are_their_share_and_new_ones_come_in_epochs():
+    mix, alone = SampleMix(np.arange(40), np.arange(100, 140), 0.3, 7), SampleMix(np.arange(40), None, 0.3, 7)
+    rng = np.random.default_rng(0)
+    drawn = [mix.draw(first, 8, rng) for first in range(0, 4000, 8)]
+    new, replayed = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    assert len(new) + len(replayed) == 4000
+    assert 0.27 < len(replayed) / 4000 < 0.33  # three standard deviations are 0.022
+    assert set(new) == set(range(40))
+    assert set(replayed) == set(range(100, 140))
+    (epoch,) = [np.concatenate([alone.draw(first, 8, rng)[0] for first in range(40, 80, 8)])]
+    assert sorted(epoch) == list(range(40))
+    assert list(epoch) != list(range(40))
+
+
+def test_two_pools_are_learned_from_together(base: Bundle, changed: Path, recordings: Path, tmp_path: Path):
+    chosen = settings(steps=6, replay_share=0.5)
+    pools = [pool_of(folder, base, chosen) for folder in (changed, recordings)]
+    trainer = LoraTrainer(base, pools, chosen, tmp_path / "run", tmp_path / "prefixes")
+    trainer.run(lambda standing: None)
+    asked = [source.encoded + source.read for source in trainer._sources]  # type: ignore[attr-defined]
+    assert sum(asked) == 6 * 8
+    assert min(asked) > 10
 
 
 def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
