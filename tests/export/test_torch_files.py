@@ -23,8 +23,8 @@ from flexor.export.exporter import Wish, export_graphs
 from flexor.pi05.lora import random_adapter
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError, open_engine
-from flexor.runtime.inference.pt2_engine import MOST_SAMPLES, built_for
-from flexor.runtime.inference.torchscript_engine import FACTS
+from flexor.runtime.inference.torch_pt2_engine import MOST_SAMPLES, built_for
+from flexor.runtime.inference.torch_script_engine import FACTS
 
 COMPILED = pytest.param("pt2", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"

@@ -18,7 +18,7 @@ from flexor.export.exporter import Job, Made
 from flexor.export.graphs.facts import graph_facts
 from flexor.export.graphs.flat import FlatGraph, example
 from flexor.runtime.inference.graphs import ANY, Port
-from flexor.runtime.inference.pt2_engine import FACTS, MOST_SAMPLES, X86, built_for
+from flexor.runtime.inference.torch_pt2_engine import FACTS, MOST_SAMPLES, X86, built_for
 
 TARGETS = {X86: {"cpp.simdlen": 256, "cpp.march": X86}}
 """Options of the compiler by the processor that is built for; others are built for the machine as it is."""

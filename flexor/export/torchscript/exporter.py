@@ -11,7 +11,7 @@ import torch
 from flexor.export.exporter import Job, Made
 from flexor.export.graphs.facts import graph_facts
 from flexor.export.graphs.flat import FlatGraph, example
-from flexor.runtime.inference.torchscript_engine import FACTS
+from flexor.runtime.inference.torch_script_engine import FACTS
 
 
 def write_graphs(job: Job, folder: Path) -> Made:

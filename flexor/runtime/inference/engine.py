@@ -79,8 +79,8 @@ ENGINES: Mapping[str, tuple[str, str]] = {
     "torch": ("flexor.runtime.inference.torch_engine", "TorchEngine"),
     "onnx": ("flexor.runtime.inference.onnx_engine", "OnnxEngine"),
     "tensorrt": ("flexor.runtime.inference.tensorrt_engine", "TensorrtEngine"),
-    "torchscript": ("flexor.runtime.inference.torchscript_engine", "TorchscriptEngine"),
-    "pt2": ("flexor.runtime.inference.pt2_engine", "Pt2Engine"),
+    "torchscript": ("flexor.runtime.inference.torch_script_engine", "TorchscriptEngine"),
+    "pt2": ("flexor.runtime.inference.torch_pt2_engine", "Pt2Engine"),
 }
 
 EXTRAS: Mapping[str, str] = {"torchscript": "torch", "pt2": "torch"}
