@@ -150,7 +150,7 @@ def test_the_cpp_example_computes_the_same(
 def test_each_file_tells_what_it_is(exported_as: Callable[[str], Bundle], source: Bundle, format_: str) -> None:
     for role, file in zip(("prefix", "expert"), files(exported_as(format_)), strict=True):
         if format_ == "pt2":
-            told = AOTIModelPackageLoader.load_metadata_from_package(str(file), "model")["flexor"]
+            told = AOTIModelPackageLoader.load_metadata_from_package(str(file), "model")["flexor"]  # pyright: ignore[reportAttributeAccessIssue]
         else:
             extra = {FACTS: ""}
             torch.jit.load(file, _extra_files=extra)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,6 @@ def test_an_unknown_pilot_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"turn_low": 41}, {"rest_high": 14}])
-def test_turns_whose_bounds_are_the_wrong_way_round_are_refused_by_name(bounds: dict[str, int]) -> None:
+def test_turns_whose_bounds_are_the_wrong_way_round_are_refused_by_name(bounds: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bounds))):
         PilotSettings(**bounds)
