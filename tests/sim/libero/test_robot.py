@@ -35,7 +35,9 @@ def robot():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("suite", "number"), [("libero_spatial", "4"), ("libero_goal", "7")])
+@pytest.mark.parametrize(
+    ("suite", "number"), [("libero_spatial", "4"), pytest.param("libero_goal", "7", marks=pytest.mark.nightly)]
+)
 def test_frames_and_states_are_those_of_the_benchmarks_own_loop_in_every_bit(tmp_path, suite: str, number: str):
     path = tmp_path / "official.npz"
     program = [sys.executable, official_libero.__file__, suite, number, str(path)]
