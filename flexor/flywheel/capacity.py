@@ -124,7 +124,7 @@ def _learn(
         data = load_demonstrations(chosen, bundle.cameras, model.vision.image_size, model.horizon)
         pool = SamplePool(data, bundle, settings)
         trainer = LoraTrainer(bundle, [pool], settings, work / "training" / name, work / "prefixes")
-        before = trainer.held_out()
+        before = trainer.held_out(learned=False)
         trainer.run(watcher.on_step)
         told = {
             "trained": sum(factor.numel() for factor in trainer.factors.live.values()),

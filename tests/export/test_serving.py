@@ -80,7 +80,7 @@ def test_the_command_exports_and_benches_what_it_made(source: Bundle, tmp_path: 
     assert first["n"] == second["n"] == 3 and second["memory_mb"] > 0 and second["flow_steps"] == 2
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_bench_has_a_line_for_the_compiled_model(source: Bundle, tmp_path: Path) -> None:
     told = tmp_path / "told.json"

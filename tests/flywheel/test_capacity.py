@@ -13,7 +13,7 @@ from flexor.runtime.inference.bundle import Bundle
 from flexor.sim.shift import Shift
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_capacity_is_measured_in_slices_that_share_what_was_recorded_and_learned(tmp_path: Path):
     base, seen = Bundle.open("pi05-nano"), {"demonstrations": 0, "steps": 0}

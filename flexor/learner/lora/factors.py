@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -36,11 +37,18 @@ class Factors:
         for name, factor in self.live.items():
             self.average[name].lerp_(factor, 1 - decay)
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Inside, the model computes with the average."""
+        return self._computing_with(self.average)
+
+    def left_out(self) -> AbstractContextManager[None]:
+        """Inside, the model computes what it did before anything was learned."""
+        return self._computing_with({name: torch.zeros_like(factor) for name, factor in self.live.items()})
+
+    @contextlib.contextmanager
+    def _computing_with(self, values: dict[str, Tensor]) -> Iterator[None]:
         kept = {name: factor.detach().clone() for name, factor in self.live.items()}
-        self.assign(self.average)
+        self.assign(values)
         try:
             yield
         finally:

@@ -66,7 +66,7 @@ def learn(
     run = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in pools]}
     name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
     trainer = LoraTrainer(bundle, pools, settings, work / name, work / "prefixes")
-    before = [trainer.held_out(pool) for pool in range(len(pools))]
+    before = [trainer.held_out(pool, learned=False) for pool in range(len(pools))]
     trainer.run(watcher.on_step, pause)
     after = [trainer.held_out(pool) for pool in range(len(pools))]
     result: dict[str, Any] = {"steps": trainer.position, "samples": trainer.samples, "minutes": trainer.seconds / 60}

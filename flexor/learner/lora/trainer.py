@@ -78,7 +78,7 @@ class LoraTrainer:
         self.model = load_model(bundle, torch.float32)
         self.factors = Factors(self.model, settings.profile, settings.rank, settings.alpha, settings.seed, settings.ema)
         self._max_delay = bundle.config.rtc_max_delay if settings.max_delay is None else settings.max_delay
-        self._sources = [self._source(pool, bundle.hash, cache) for pool in self._pools]
+        self._sources = self._prefixes(bundle.hash, cache)
         replayed = self._pools[1].training if len(self._pools) > 1 else None
         self._mix = SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
         self._optimiser = torch.optim.AdamW(
@@ -149,13 +149,14 @@ class LoraTrainer:
         return total, norm
 
     @torch.no_grad()
-    def held_out(self, pool: int = 0) -> float:
-        """Flow loss of the averaged factors on held-out samples of a pool, as they were recorded, by equal draws."""
+    def held_out(self, pool: int = 0, learned: bool = True) -> float:
+        """Flow loss on held-out samples of a pool, as they were recorded, by equal draws: of the averaged factors, or
+        of the base, at whatever step the run stands."""
         rng = np.random.default_rng([self.settings.seed, DRAWS])
         rows = self._pools[pool].held_out
         rows = np.sort(rng.choice(rows, min(HELD_OUT_SAMPLES, len(rows)), replace=False))
         total = 0.0
-        with self.factors.averaged(), self._autocast():
+        with self.factors.averaged() if learned else self.factors.left_out(), self._autocast():
             for start in range(0, len(rows), HELD_OUT_BATCH):
                 part = rows[start : start + HELD_OUT_BATCH]
                 prefix = self._sources[pool].prefixes(part.tolist(), [0] * len(part))
@@ -207,11 +208,12 @@ class LoraTrainer:
             curves.write(self.position, row)
             self._losses.clear()
 
-    def _source(self, pool: SamplePool, base: str, cache: Path) -> Prefixes:
+    def _prefixes(self, base: str, cache: Path) -> Sequence[Prefixes]:
+        """One source a pool; those that keep what they encode share a store, and with it its budget."""
         if self.settings.profile == "full":
-            return LivePrefixes(self.model, pool)
+            return [LivePrefixes(self.model, pool) for pool in self._pools]
         store = PrefixStore(cache, self.settings.cache_mb * 1_000_000)
-        return PrefixCache(self.model, base, self.settings.precision, pool, store)
+        return [PrefixCache(self.model, base, self.settings.precision, pool, store) for pool in self._pools]
 
     def _rate(self, spent: float) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * min(spent, 1.0)))

@@ -109,6 +109,7 @@ def test_an_adapter_learns_what_has_changed(base: Bundle, changed: Path, tmp_pat
     before = trainer.held_out()
     trainer.run(lambda standing: None)
     assert trainer.held_out() < 0.8 * before
+    assert trainer.held_out(learned=False) == before  # a resumed run tells it, too
 
 
 def test_replayed_samples_are_their_share_and_new_ones_come_in_epochs():
@@ -216,7 +217,7 @@ def test_a_killed_run_ends_with_the_losses_and_the_adapter_of_an_undisturbed_one
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert start(base, changed, whole).wait(timeout=LIMIT_S) == 0
-    for step in (4, 19):
+    for step in (4, 11, 23):
         process = start(base, changed, broken)
         deadline = time.monotonic() + LIMIT_S
         while not any(row["step"] >= step for row in curves(broken)):
