@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,7 +26,8 @@ class CheckpointError(FlexorError):
 class Checkpoint:
     """Where a run stands after `step` optimiser steps.
 
-    Random numbers and the sample order are functions of (seed, step), so the step is all there is to keep of them.
+    Random numbers and the sample order are functions of (seed, step), so the step is all there is to keep of them;
+    where what is drawn also follows the losses, `drawing` has those.
 
     Attributes:
         step: optimiser steps made.
@@ -33,6 +35,7 @@ class Checkpoint:
         losses: of the steps since the last row of the curves.
         identity: what the run is: settings and data; a run with another identity refuses it.
         tensors: `trained/...` (model and foresight), `average/...` and `optimiser/...`.
+        drawing: what the drawing of samples goes by besides seed and step, as JSON has it.
     """
 
     step: int
@@ -40,6 +43,7 @@ class Checkpoint:
     losses: tuple[float, ...]
     identity: dict[str, object]
     tensors: dict[str, Tensor]
+    drawing: dict[str, Any] = field(default_factory=dict)
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names start with `name/`, without it."""
@@ -54,6 +58,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
         "losses": checkpoint.losses,
+        "drawing": checkpoint.drawing,
     }
     metadata = {"run": json.dumps(header), "identity": json.dumps(checkpoint.identity, sort_keys=True)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -91,4 +96,5 @@ def read_checkpoint(path: Path, identity: dict[str, object]) -> Checkpoint:
                 f"{path} belongs to another run: {key} was {theirs.get(key)!r} and is now {identity.get(key)!r}; "
                 f"set it back, or remove {path.parent} to start anew"
             )
-    return Checkpoint(header["step"], header["seconds"], tuple(header["losses"]), theirs, tensors)
+    losses, drawing = tuple(header["losses"]), header.get("drawing", {})
+    return Checkpoint(header["step"], header["seconds"], losses, theirs, tensors, drawing)

@@ -1,42 +1,45 @@
-"""What a run measured, one JSON line a row and the same numbers in TensorBoard."""
+"""What a run measured, one JSON line a row, and the same numbers in TensorBoard and where else they are wanted."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from torch.utils.tensorboard import SummaryWriter
+from flexor.learner.trackers import TRACKERS
 
 
 class Curves:
-    """Appends rows to `folder/curves.jsonl` and `folder/tensorboard`, from `step` on.
+    """Appends rows to `folder/curves.jsonl`, `folder/tensorboard` and further trackers, from `step` on.
 
     Rows after `step` are dropped when it opens: they were written by a run that was killed before its next
     checkpoint and will be written again.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, trackers: Sequence[str] = ()) -> None:
+        """`trackers`: keys of TRACKERS beside tensorboard."""
         self.path = folder / "curves.jsonl"
         kept = [row for row in read_curves(self.path) if row["step"] <= step]
         part = self.path.with_suffix(".part")
         part.write_text("".join(json.dumps(row) + "\n" for row in kept))
         part.replace(self.path)
         self._file = self.path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._trackers = [TRACKERS[name](folder, step) for name in ("tensorboard", *trackers)]
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Add a row of numbers by name, such as {"train/loss": 0.2}, after `step` optimiser steps."""
         self._file.write(json.dumps({"step": step, **row}) + "\n")
         self._file.flush()
-        for name, value in row.items():
-            self._board.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.write(step, row)
 
     def close(self) -> None:
-        """Write out what TensorBoard still holds and close both."""
+        """Write out what the trackers still hold and close everything."""
         self._file.close()
-        self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +75,12 @@ class Demonstrations:
             )
         return np.flatnonzero(~kept_back), np.flatnonzero(kept_back)
 
+    def number(self, row: int) -> int:
+        """The sample's own number, which its variations are drawn by."""
+        return row
 
-def _identity(file: Path) -> list[str | int]:
+
+def episode_identity(file: Path) -> list[str | int]:
     """What a cache depends on of an episode's file: corrections may make a success of a failure, or the other way."""
     labels = corrections_file(file)
     said = [hashlib.sha256(labels.read_bytes()).hexdigest()[:16]] if labels.exists() else []
@@ -106,7 +110,7 @@ def load_demonstrations(
     files = sorted((root / "episodes").glob("*.mcap"))
     if not files:
         raise DemonstrationError(f"no episodes in {root / 'episodes'}; record some: flexor collect --out {root}")
-    recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [_identity(file) for file in files]]
+    recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [episode_identity(file) for file in files]]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
     cache = root / f"cache-{digest}"
     try:
@@ -156,7 +160,7 @@ def _write_cache(
             for number, file in enumerate(files):
                 episode = read_episode(file)
                 if episode.outcome == "success":
-                    rows.append(_samples(file, episode, cameras, size, horizon, pixels))
+                    rows.append(read_samples(file, episode, cameras, size, horizon, pixels))
                     rates.add(float(episode.meta.hz))
                     renders.add(episode.meta.extra.get("render"))
                 if on_episode is not None:
@@ -175,10 +179,14 @@ def _write_cache(
         _finish(draft, rows, len(cameras), size, {"hz": rates.pop(), "render": renders.pop()})
 
 
-def _samples(
-    file: Path, episode: Episode, cameras: tuple[str, ...], size: int, horizon: int, pixels: Any
+def read_samples(
+    file: Path, episode: Episode, cameras: tuple[str, ...], size: int, horizon: int, pixels: BinaryIO
 ) -> dict[str, Any]:
-    """The arrays of one episode; its frames go straight to `pixels`, for they would not fit into memory together."""
+    """The arrays of one episode; its frames go straight to `pixels`, for they would not fit into memory together.
+
+    Raises:
+        DemonstrationError: it has no frames, not those of a camera, or skips steps.
+    """
     absent = [camera for camera in cameras if camera not in episode.frames]
     if absent:
         held = sorted(episode.frames)
@@ -195,6 +203,7 @@ def _samples(
     return {
         "key": (episode.meta.task, file.name),
         "spoken": episode.meta.prompt,
+        "intervened": episode.interventions[starts],
         "states": episode.states[starts],
         "actions": action_chunks(episode.labels, starts, horizon),
         "played": action_chunks(episode.actions, starts, horizon),

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from flexor.learner.trackers import Trackers
+
 
 class PretrainSettings(BaseModel):
     """One training run. Exactly one of `minutes` and `samples` ends it; the learning rate follows the same budget.
@@ -34,6 +36,7 @@ class PretrainSettings(BaseModel):
         checkpoint_s: seconds between checkpoints; 0 writes one after every step.
         threads: of each process.
         processes: CPU processes that share every batch (flexor.learner.crew).
+        trackers: wandb, trackio: who gets the curves besides their file and TensorBoard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +77,7 @@ class PretrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
     processes: int = Field(default=1, gt=0)
+    trackers: Trackers = ()
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -90,4 +94,4 @@ class PretrainSettings(BaseModel):
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree with to be resumed: all that shapes the weights, save the budget."""
         budget, watching = {"minutes", "samples"}, {"evaluate_steps", "evaluation_samples", "log_steps", "checkpoint_s"}
-        return self.model_dump(mode="json", exclude=budget | watching | {"device", "threads", "processes"})
+        return self.model_dump(mode="json", exclude=budget | watching | {"device", "threads", "processes", "trackers"})

@@ -126,7 +126,7 @@ class Trainer:
         saved = time.monotonic()
         first, started = self.position, time.monotonic()
         self._crew.agree(self.position)  # everyone has read the checkpoint before the first new one is written
-        with Curves(self._folder, self.position) as curves:
+        with Curves(self._folder, self.position, settings.trackers) as curves:
             while (spent := self._crew.agree(self._spent())) < 1.0:
                 loss = self.step(spent)
                 self._used_s = time.monotonic() - began

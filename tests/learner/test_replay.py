@@ -1,11 +1,9 @@
-"""What is learned from next: priorities, shares and the reservoir by hand, draws the same after every restart."""
+"""What is learned from next: priorities, shares and the reservoir by hand, draws that are functions of their number."""
 
 from __future__ import annotations
 
+import json
 import math
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from recordings import record
 from flexor.learner.replay.online_pool import OnlinePool
 from flexor.learner.replay.online_share import OnlineShare
 from flexor.learner.replay.replay_error import ReplayError
-from flexor.learner.replay.replay_sampler import ReplaySampler
+from flexor.learner.replay.replay_sampler import Draw, ReplaySampler
 from flexor.learner.replay.reservoir import Reservoir
 from flexor.learner.replay.settings import ReplaySettings
 from flexor.runtime.episodes.episode_schema import EpisodeMeta
@@ -26,22 +24,6 @@ from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.episodes.labelling import label_episode
 from flexor.runtime.episodes.recorder import EpisodeRecorder
-
-KILLED = """
-import os, pathlib, signal, sys
-from flexor.learner.replay.replay_sampler import ReplaySampler
-from flexor.learner.replay.reservoir import Reservoir
-from flexor.learner.replay.settings import ReplaySettings
-root, base, kept = map(pathlib.Path, sys.argv[1:])
-sampler = ReplaySampler.resume(kept, root, Reservoir.load(base), ReplaySettings(seed=3))
-for number in range(5):
-    for draw in sampler.draw(4):
-        print(draw.number, draw.id, flush=True)
-        sampler.note_loss(draw, 0.1 * draw.number)
-    if number == 2:
-        sampler.save(kept)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def row(number: int = 0, **fields) -> EpisodeRow:
@@ -88,6 +70,14 @@ def act(root: Path, task: str, outcome: str, interventions: int = 0, calibrated:
         if calibrated is not None:
             recorder.event(3, "entropy", {"ace_bits": 1.0, "calibrated": {"ace_bits": calibrated}})
         return recorder.end(outcome, None, "sim").stem
+
+
+def sampler_of(root: Path, reservoir: Reservoir | None, settings: ReplaySettings) -> ReplaySampler:
+    return ReplaySampler(OnlinePool.of(EpisodeIndex(root).episodes(), settings), reservoir, settings)
+
+
+def draws_of(sampler: ReplaySampler, count: int) -> list[Draw]:
+    return [sampler.draw(number) for number in range(count)]
 
 
 @pytest.fixture
@@ -208,8 +198,8 @@ def test_tasks_are_drawn_alike_pools_by_their_share_and_episodes_by_priority(bas
     root = tmp_path / "own"
     plain, urgent = act(root, "red", "success"), act(root, "red", "failure", interventions=2, calibrated=1.8)
     settings = ReplaySettings(exponent=1.0, half_life=1e9)
-    sampler = ReplaySampler(root, Reservoir.choose(base, 5, 0), settings)
-    draws = sampler.draw(6000)
+    reservoir = Reservoir.choose(base, 5, 0)
+    draws = draws_of(sampler_of(root, reservoir, settings), 6000)
     by_task = Counter(draw.task for draw in draws)
     assert by_task["red"] / 6000 == pytest.approx(0.5, abs=0.03)
     assert {draw.online for draw in draws if draw.task == "blue"} == {False}  # the robot has none of it
@@ -222,65 +212,55 @@ def test_tasks_are_drawn_alike_pools_by_their_share_and_episodes_by_priority(bas
     replayed = Counter(draw.id for draw in draws if not draw.online and draw.task == "blue")
     assert len(replayed) == 5
     assert min(replayed.values()) / max(replayed.values()) > 0.8
-    for draw in draws[:50]:
-        assert draw.path.exists()
 
 
 def test_losses_move_what_is_drawn_within_the_clip(base, tmp_path):
     root = tmp_path / "own"
     act(root, "red", "success")
-    sampler = ReplaySampler(root, Reservoir.choose(base, 5, 0), ReplaySettings())
-    for draw in sampler.draw(400):
+    sampler = sampler_of(root, Reservoir.choose(base, 5, 0), ReplaySettings())
+    for draw in draws_of(sampler, 400):
         sampler.note_loss(draw, 5.0 if draw.online else 0.1)
     assert sampler.share("red") == 0.8
-    assert np.mean([d.online for d in sampler.draw(2000) if d.task == "red"]) == pytest.approx(0.8, abs=0.04)
+    assert np.mean([d.online for d in draws_of(sampler, 2000) if d.task == "red"]) == pytest.approx(0.8, abs=0.04)
 
 
 def test_without_a_reservoir_or_without_own_episodes_the_other_is_drawn_and_without_both_it_says_so(base, tmp_path):
     root = tmp_path / "own"
     chosen = Reservoir.choose(base, 2, 0)
-    assert {draw.online for draw in ReplaySampler(root, chosen, ReplaySettings()).draw(20)} == {False}
-    with pytest.raises(ReplayError, match="has no episode to learn from"):
-        ReplaySampler(root, None, ReplaySettings()).draw(1)
+    assert {draw.online for draw in draws_of(sampler_of(root, chosen, ReplaySettings()), 20)} == {False}
+    with pytest.raises(ReplayError, match="no episode to learn from"):
+        sampler_of(root, None, ReplaySettings())
     act(root, "green", "success")
-    assert {draw.task for draw in ReplaySampler(root, None, ReplaySettings()).draw(20)} == {"green"}
+    assert {draw.task for draw in draws_of(sampler_of(root, None, ReplaySettings()), 20)} == {"green"}
 
 
-def test_a_killed_sampler_goes_on_from_what_it_kept_as_if_undisturbed(base, tmp_path):
-    root, kept, reservoir = tmp_path / "own", tmp_path / "replay.json", tmp_path / "reservoir.json"
+def test_a_draw_is_the_same_whenever_it_is_made_until_a_loss_is_noted(base, tmp_path):
+    root, reservoir = tmp_path / "own", Reservoir.choose(base, 3, 0)
     for number in range(6):
         act(root, ("red", "blue")[number % 2], "success", interventions=number % 3, calibrated=0.3 * number)
-    Reservoir.choose(base, 3, 0).save(reservoir)
-    command = [sys.executable, "-c", KILLED, *map(str, (root, reservoir, kept))]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert first.returncode == -signal.SIGKILL
-    act(root, "red", "failure", interventions=3)  # recorded meanwhile: known after the next refresh
-    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    undisturbed, resumed = first.stdout.splitlines(), again.stdout.splitlines()
-    assert (len(undisturbed), len(resumed)) == (20, 20)
-    assert resumed[:8] == undisturbed[12:]
+    first = sampler_of(root, reservoir, ReplaySettings(seed=3))
+    forwards = [first.draw(number) for number in range(40)]
+    assert [first.draw(number) for number in reversed(range(40))] == forwards[::-1]
+    for draw in forwards:
+        first.note_loss(draw, 0.02 * draw.number * draw.online)
+    again = sampler_of(root, reservoir, ReplaySettings(seed=3))
+    again.restore(json.loads(json.dumps(first.state())))
+    later = [first.draw(number) for number in range(40)]
+    assert [again.draw(number) for number in range(40)] == later
+    assert later != forwards
+    assert again.digest == first.digest
+    assert sampler_of(root, reservoir, ReplaySettings(seed=4)).digest != first.digest
 
 
-def test_a_refresh_knows_what_came_and_who_learned_meanwhile(tmp_path):
-    one = act(tmp_path, "red", "success")
-    sampler = ReplaySampler(tmp_path, None, ReplaySettings(exponent=1.0, half_life=1e9))
+def test_another_look_at_the_index_knows_what_came_and_who_learned_meanwhile(tmp_path):
+    one, settings = act(tmp_path, "red", "success"), ReplaySettings(exponent=1.0, half_life=1e9)
+    assert {draw.id for draw in draws_of(sampler_of(tmp_path, None, settings), 30)} == {one}
     two = act(tmp_path, "red", "success")
     EpisodeIndex(tmp_path).mark_used([one], "adapter-1")
-    assert {draw.id for draw in sampler.draw(30)} == {one}
-    sampler.refresh()
-    assert {draw.id: draw.probability for draw in sampler.draw(60)} == {
+    assert {draw.id: draw.probability for draw in draws_of(sampler_of(tmp_path, None, settings), 60)} == {
         one: pytest.approx(1 / 3),
         two: pytest.approx(2 / 3),
     }
-
-
-def test_what_was_kept_of_another_run_is_refused(tmp_path):
-    act(tmp_path, "red", "success")
-    kept = tmp_path / "replay.json"
-    ReplaySampler(tmp_path, None, ReplaySettings(seed=1)).save(kept)
-    with pytest.raises(ReplayError, match="go on with those, or delete it to begin anew"):
-        ReplaySampler.resume(kept, tmp_path, None, ReplaySettings(seed=2))
-    assert ReplaySampler.resume(kept, tmp_path, None, ReplaySettings(seed=1)).drawn == 0
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 1.0}, {"share_low": 0.9}, {"half_life": 0}, {"floor": 0}, {"wrong": 1}])

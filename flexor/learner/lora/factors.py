@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flexor.learner.lora.profile import add_lora, factors_of
+from flexor.errors import FlexorError
+from flexor.learner.lora.profile import add_lora, factors_of, parameter_names
+from flexor.pi05 import lora
 from flexor.pi05.model import Pi05
 
 
@@ -29,6 +31,25 @@ class Factors:
         self._model, self._decay = model, decay
         self.live: dict[str, nn.Parameter] = add_lora(model, profile, rank, alpha, seed)
         self.average: dict[str, Tensor] = {name: factor.detach().clone() for name, factor in self.live.items()}
+
+    def begin_with(self, factors: lora.Factors) -> None:
+        """Take an adapter's A [r, in] and B [out, r], float32, by the name of the projection, as live and as average.
+
+        Raises:
+            FlexorError: its projections or its rank are others.
+        """
+        given = {
+            parameter: torch.from_numpy(np.asarray(factor, np.float32))
+            for name, pair in factors.items()
+            for parameter, factor in zip(parameter_names(name), pair, strict=True)
+        }
+        mine = {name: tuple(factor.shape) for name, factor in self.live.items()}
+        theirs = {name: tuple(factor.shape) for name, factor in given.items()}
+        if mine != theirs:
+            odd = sorted(set(mine.items()) ^ set(theirs.items()))[:2]
+            raise FlexorError(f"the adapter to go on from has other factors: {odd}; set rank and profile to its own")
+        self.assign(given)
+        self.average = {name: factor.detach().clone() for name, factor in self.live.items()}
 
     @torch.no_grad()
     def follow(self, step: int) -> None:

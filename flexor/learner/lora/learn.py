@@ -12,10 +12,12 @@ from typing import Any
 from flexor.errors import FlexorError
 from flexor.learner.demonstrations import Demonstrations, load_demonstrations
 from flexor.learner.heap import keep_freed_memory
+from flexor.learner.lora.memory_knobs import naming_the_next_knob
 from flexor.learner.lora.merged import write_merged
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.lora.trainer import LoraStanding, LoraTrainer, never_pause
+from flexor.learner.work_lock import WorkLock
 from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
@@ -47,28 +49,48 @@ def learn(
         out: the directory of adapters, in which a folder VERSION-HASH appears; for the profile `full`, which cannot be
             swapped, the bundle to write, with what was learned in its weights.
         replay: folder of the base's own demonstrations, against forgetting.
-        pause: called before every micro-batch; it may take its time.
+        pause: called before every micro-batch, held-out ones too; it may take its time.
 
     Returns:
         adapter (or bundle), steps, samples, minutes, loss_before and loss_after on held-out samples, and the same of
         the replayed ones where there are any.
 
     Raises:
-        FlexorError: the data cannot be used, or the run cannot go on.
+        FlexorError: the data cannot be used, another learner has the work folder, no memory is left, or the run cannot
+            go on.
     """
     if settings.profile == "full" and out.exists() and not (out / BUNDLE_JSON).is_file():
         raise FlexorError(f"{out} exists and is no bundle; the profile full writes a bundle: choose another --out")
+    work = work_folder(out)
+    with WorkLock(work), naming_the_next_knob(settings):
+        return _learn(bundle, episodes, out, settings, watcher, replay, pause, work)
+
+
+def work_folder(out: Path) -> Path:
+    """Where checkpoints, curves and encoded prefixes of the adapters in `out` lie."""
+    return out.with_name(f"{out.name}.training")
+
+
+def _learn(
+    bundle: Bundle,
+    episodes: Path,
+    out: Path,
+    settings: LoraSettings,
+    watcher: LearnWatcher,
+    replay: Path | None,
+    pause: Callable[[], None],
+    work: Path,
+) -> dict[str, Any]:
     keep_freed_memory()
     listed = [row.id for row in EpisodeIndex(episodes).episodes(outcome="success")]
     loaded = [_load(bundle, folder, watcher) for folder in (episodes, replay) if folder is not None]
     pools = [SamplePool(demonstrations, bundle, settings) for demonstrations in loaded]
-    work = out.with_name(f"{out.name}.training")
     run = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in pools]}
     name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
     trainer = LoraTrainer(bundle, pools, settings, work / name, work / "prefixes")
-    before = [trainer.held_out(pool, learned=False) for pool in range(len(pools))]
+    before = [trainer.held_out(pool, learned=False, pause=pause) for pool in range(len(pools))]
     trainer.run(watcher.on_step, pause)
-    after = [trainer.held_out(pool) for pool in range(len(pools))]
+    after = [trainer.held_out(pool, pause=pause) for pool in range(len(pools))]
     result: dict[str, Any] = {"steps": trainer.position, "samples": trainer.samples, "minutes": trainer.seconds / 60}
     for what, start, end in zip(("", "replay_"), before, after, strict=False):
         result |= {f"{what}loss_before": start, f"{what}loss_after": end}
@@ -79,8 +101,8 @@ def learn(
         out,
         trainer.factors.published(),
         bundle,
-        rank=settings.rank,
-        alpha=settings.alpha,
+        rank=settings.r,
+        alpha=settings.lora_alpha,
         episodes=listed,
         seed=settings.seed,
         metrics={name: float(value) for name, value in result.items()},

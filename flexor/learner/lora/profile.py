@@ -77,6 +77,11 @@ def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> d
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def parameter_names(projection: str) -> tuple[str, str]:
+    """What PEFT calls A and B of a projection among the model's parameters."""
+    return f"{projection}.lora_A.{ADAPTER}.weight", f"{projection}.lora_B.{ADAPTER}.weight"
+
+
 def factors_of(model: Pi05) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """A [r, in] and B [out, r], float32, by the name of the projection."""
 

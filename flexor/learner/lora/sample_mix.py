@@ -1,6 +1,7 @@
-"""SampleMix: which samples a step learns from: new ones, and the base's own demonstrations against forgetting.
+"""SampleMix: new samples in epochs, and a fixed share of the base's own demonstrations against forgetting.
 
-Experience replay with a fixed share (facts as measured for VLAs: arXiv 2603.03818).
+Experience replay as it was measured for VLAs: arXiv 2603.03818. For data that is complete; where episodes come while it
+is learned, see flexor.learner.lora.replay_mix.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.learner.lora.mix import Mix
+
 ORDER = 0  # its stream of random numbers
 
 
-class SampleMix:
+class SampleMix(Mix):
     """Draws sample numbers of a pool of new samples, and of one to replay.
 
     Args:

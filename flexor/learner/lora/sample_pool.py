@@ -67,7 +67,9 @@ class SamplePool:
         told.update(self._spoken(row).encode())
         if encoding > 0:
             varied = (settings.shift_pixels, settings.brightness, settings.contrast, settings.colour)
-            told.update(repr((settings.seed, row, encoding, *varied, settings.state_noise)).encode())
+            told.update(
+                repr((settings.seed, demonstrations.number(row), encoding, *varied, settings.state_noise)).encode()
+            )
             told.update("\n".join(self._others[demonstrations.tasks[row]]).encode())
         return told.hexdigest()
 
@@ -82,7 +84,7 @@ class SamplePool:
         if encoding == 0:
             frames = to_model(np.array(images), torch.device("cpu"))
         else:
-            rng = np.random.default_rng([settings.seed, row, encoding])
+            rng = np.random.default_rng([settings.seed, self._demonstrations.number(row), encoding])
             shifted = shift(np.array(images), rng, settings.shift_pixels)
             light = Photometry.draw(shifted, rng, settings.brightness, settings.contrast, settings.colour)
             states = (states + rng.normal(0, settings.state_noise, states.shape)).astype(np.float32)

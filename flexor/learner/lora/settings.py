@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flexor.learner.lora.profile import PROFILES
+from flexor.learner.trackers import Trackers
 
 
 class LoraSettings(BaseModel):
@@ -14,7 +15,7 @@ class LoraSettings(BaseModel):
 
     Attributes:
         profile: key of flexor.learner.lora.profile.PROFILES.
-        rank, alpha: r, and what B A is scaled by, times r.
+        r, lora_alpha: rank of the factors, and what B A is scaled by, times r; as PEFT names them.
         minutes: wall budget; a resumed run goes on with what was left.
         steps: budget in optimiser steps; with it a run is repeatable bit for bit (fp32, CPU, one thread).
         batch: samples of a micro-batch; accumulation: micro-batches of an optimiser step.
@@ -25,13 +26,14 @@ class LoraSettings(BaseModel):
         lr, warmup_steps, final_lr, weight_decay, clip: of AdamW, its cosine schedule and the norm of its gradients.
         ema: largest decay of the averaged factors, which are the ones that are published.
         cache_mb: disk budget of the encoded prefixes, MB.
+        trackers: wandb, trackio: who gets the curves besides their file and TensorBoard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: str = "expert"
-    rank: int = Field(default=8, gt=0)
-    alpha: float = Field(default=32.0, gt=0)
+    r: int = Field(default=8, gt=0)
+    lora_alpha: float = Field(default=32.0, gt=0)
     seed: int = 0
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
@@ -60,6 +62,7 @@ class LoraSettings(BaseModel):
     log_steps: int = Field(default=10, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     threads: int = Field(default=1, gt=0)
+    trackers: Trackers = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,5 +74,5 @@ class LoraSettings(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree with to be resumed: all that shapes the factors, save the budget."""
-        watching = {"minutes", "steps", "cache_mb", "checkpoint_s", "log_steps", "threads"}
+        watching = {"minutes", "steps", "cache_mb", "checkpoint_s", "log_steps", "threads", "trackers"}
         return self.model_dump(mode="json", exclude=watching)

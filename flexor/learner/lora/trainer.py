@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flexor.errors import FlexorError
@@ -18,11 +19,13 @@ from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpo
 from flexor.learner.curves import Curves
 from flexor.learner.lora.factors import Factors
 from flexor.learner.lora.live_prefixes import LivePrefixes
+from flexor.learner.lora.mix import Mix
 from flexor.learner.lora.prefix_cache import PrefixCache
 from flexor.learner.lora.prefix_store import PrefixStore
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
+from flexor.pi05 import lora
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.prefix import Prefix
 from flexor.runtime.inference.bundle import Bundle
@@ -30,12 +33,21 @@ from flexor.runtime.inference.torch_engine import load_model
 
 DRAWS = 1  # the stream of random numbers of a step; 0 is the order of samples
 HELD_OUT_SAMPLES, HELD_OUT_BATCH = 256, 16
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Prefixes(Protocol):
     """Where the prefixes of a pool's samples come from."""
 
     def prefixes(self, rows: Sequence[int], encodings: Sequence[int]) -> Prefix: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An adapter to go on from: its id, and A [r, in] and B [out, r] by projection."""
+
+    adapter: str
+    factors: lora.Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,10 @@ class LoraStanding:
     spent: float
     loss: float
     grad_norm: float
+
+
+class LearningStopped(Exception):
+    """What a `pause` raises to end learning between two micro-batches; the steps that were made are kept."""
 
 
 def never_pause() -> None:
@@ -62,6 +78,8 @@ class LoraTrainer:
         settings: how.
         folder: checkpoint.safetensors, curves.jsonl and tensorboard/ go here.
         cache: folder of encoded prefixes, which several runs may use one after the other.
+        mix: what is drawn of the pools; None draws new samples in epochs, and replay_share of the others.
+        start: what to begin with; None begins with an adapter that changes nothing.
 
     Attributes:
         factors: what is learned.
@@ -71,24 +89,37 @@ class LoraTrainer:
     """
 
     def __init__(
-        self, bundle: Bundle, pools: Sequence[SamplePool], settings: LoraSettings, folder: Path, cache: Path
+        self,
+        bundle: Bundle,
+        pools: Sequence[SamplePool],
+        settings: LoraSettings,
+        folder: Path,
+        cache: Path,
+        mix: Mix | None = None,
+        start: Start | None = None,
     ) -> None:
         torch.set_num_threads(settings.threads)
         self.settings, self._pools = settings, list(pools)
         self.model = load_model(bundle, torch.float32)
-        self.factors = Factors(self.model, settings.profile, settings.rank, settings.alpha, settings.seed, settings.ema)
+        self.factors = Factors(
+            self.model, settings.profile, settings.r, settings.lora_alpha, settings.seed, settings.ema
+        )
         self._max_delay = bundle.config.rtc_max_delay if settings.max_delay is None else settings.max_delay
         self._sources = self._prefixes(bundle.hash, cache)
         replayed = self._pools[1].training if len(self._pools) > 1 else None
-        self._mix = SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
+        self._mix = mix or SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
         self._optimiser = torch.optim.AdamW(
             list(self.factors.live.values()), lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )
         self._identity = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in self._pools]}
+        self._identity |= self._mix.identity()
+        if start is not None:
+            self._identity["start"] = start.adapter
+            self.factors.begin_with(start.factors)
         self.position = 0
         self._used_s = 0.0
         self._losses: list[float] = []
-        self._folder, self._path = folder, folder / "checkpoint.safetensors"
+        self._folder, self._path = folder, folder / CHECKPOINT
         folder.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._resume()
@@ -111,9 +142,13 @@ class LoraTrainer:
         """
         settings = self.settings
         began, saved = time.monotonic() - self._used_s, time.monotonic()
-        with Curves(self._folder, self.position) as curves:
+        with Curves(self._folder, self.position, settings.trackers) as curves:
             while (spent := self._spent()) < 1.0:
-                loss, norm = self.step(self._rate(spent), pause)
+                try:
+                    loss, norm = self.step(self._rate(spent), pause)
+                except LearningStopped:
+                    self.save()
+                    raise
                 self._used_s = time.monotonic() - began
                 self._record(curves, loss, norm)
                 on_step(LoraStanding(self.position, self.samples, self._spent(), loss, norm))
@@ -129,9 +164,13 @@ class LoraTrainer:
             FlexorError: the loss or a gradient is not finite; no factor was changed.
         """
         settings, total = self.settings, 0.0
+        losses: dict[int, list[NDArray[np.float64]]] = {}
+        self._optimiser.zero_grad(set_to_none=True)  # of a step that was left in the middle
         for micro in range(settings.accumulation):
             pause()
-            loss = self._loss(micro) / settings.accumulation
+            mean, first, each = self._loss(micro)
+            losses[first] = each
+            loss = mean / settings.accumulation
             loss.backward()
             total += float(loss.detach())
         norm = float(nn.utils.clip_grad_norm_(list(self.factors.live.values()), settings.clip))
@@ -143,21 +182,22 @@ class LoraTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = settings.lr * rate
         self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
         self.factors.follow(self.position)
+        self._mix.learned(losses)
         self.position += 1
         return total, norm
 
     @torch.no_grad()
-    def held_out(self, pool: int = 0, learned: bool = True) -> float:
+    def held_out(self, pool: int = 0, learned: bool = True, pause: Callable[[], None] = never_pause) -> float:
         """Flow loss on held-out samples of a pool, as they were recorded, by equal draws: of the averaged factors, or
-        of the base, at whatever step the run stands."""
+        of the base, at whatever step the run stands. `pause` is called before every batch."""
         rng = np.random.default_rng([self.settings.seed, DRAWS])
         rows = self._pools[pool].held_out
         rows = np.sort(rng.choice(rows, min(HELD_OUT_SAMPLES, len(rows)), replace=False))
         total = 0.0
         with self.factors.averaged() if learned else self.factors.left_out(), self._autocast():
             for start in range(0, len(rows), HELD_OUT_BATCH):
+                pause()
                 part = rows[start : start + HELD_OUT_BATCH]
                 prefix = self._sources[pool].prefixes(part.tolist(), [0] * len(part))
                 actions, played = self._pools[pool].chunks(part, None)
@@ -174,26 +214,30 @@ class LoraTrainer:
         moments = {f"{number}/{slot}": value for number, slots in state.items() for slot, value in slots.items()}
         groups = {"factors": dict(self.factors.live), "average": self.factors.average, "optimiser": moments}
         tensors = {f"{group}/{name}": tensor for group, content in groups.items() for name, tensor in content.items()}
-        checkpoint = Checkpoint(self.position, self._used_s, tuple(self._losses), self._identity, tensors)
-        write_checkpoint(self._path, checkpoint)
+        losses, drawing = tuple(self._losses), self._mix.state()
+        write_checkpoint(self._path, Checkpoint(self.position, self._used_s, losses, self._identity, tensors, drawing))
 
-    def _loss(self, micro: int) -> Tensor:
-        """Of one micro-batch: the mean over its samples."""
+    def _loss(self, micro: int) -> tuple[Tensor, int, list[NDArray[np.float64]]]:
+        """Of one micro-batch: the mean over its samples, the number of the first one, and each one's own, by pool."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, DRAWS, self.position, micro])
         first = (self.position * settings.accumulation + micro) * settings.batch
-        total = torch.zeros(())
+        total, losses = torch.zeros(()), []
         for pool, rows in enumerate(self._mix.draw(first, settings.batch, rng)):
             if len(rows) == 0:
+                losses.append(np.empty(0))
                 continue
             encodings = rng.integers(0, settings.encodings, len(rows)).tolist()
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             actions, committed = self._pools[pool].chunks(rows, rng)
             with self._autocast():
                 prefix = self._sources[pool].prefixes(rows.tolist(), encodings)
-                loss, _ = flow_loss(self.model, prefix, actions, settings.draws, self._max_delay, generator, committed)
+                loss, each = flow_loss(
+                    self.model, prefix, actions, settings.draws, self._max_delay, generator, committed
+                )
+            losses.append(each.double().mean(dim=1).numpy())
             total = total + loss * (len(rows) / settings.batch)
-        return total
+        return total, first, losses
 
     def _record(self, curves: Curves, loss: float, norm: float) -> None:
         self._losses.append(loss)
@@ -204,6 +248,7 @@ class LoraTrainer:
                 "train/lr": self._optimiser.param_groups[0]["lr"],
                 "train/samples": self.samples,
                 "train/seconds": self._used_s,
+                **self._mix.told(),
             }
             curves.write(self.position, row)
             self._losses.clear()
@@ -240,3 +285,4 @@ class LoraTrainer:
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)
+        self._mix.restore(checkpoint.drawing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +15,8 @@ from flexor.learner.replay.online_share import OnlineShare
 from flexor.learner.replay.replay_error import ReplayError
 from flexor.learner.replay.reservoir import Reservoir
 from flexor.learner.replay.settings import ReplaySettings
-from flexor.learner.replay.state_file import read_state, write_state
-from flexor.runtime.episodes.index import EpisodeIndex
 
-VERSION = 1
+EPISODES = 0  # the stream of random numbers that draws episodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Draw:
         number: of the draw, from 0.
         task: as in the episode.
         online: whether it is one of the robot's own, not of the reservoir.
-        id, path: of the episode.
+        id: of the episode.
         probability: that of all of its task and pool it was this one.
     """
 
@@ -34,7 +35,6 @@ class Draw:
     task: str
     online: bool
     id: str
-    path: Path
     probability: float
 
 
@@ -45,96 +45,63 @@ class ReplaySampler:
     share; then one of the robot's own by priority, or one of the reservoir, all alike. A task that only one of them has
     is drawn from that one.
 
-    Draw k is a function of the seed, k, the episodes as `refresh` last found them, and the losses noted before it.
+    Draw k is a function of the seed, k, the episodes, and the losses noted before it.
+
+    Args:
+        online: the robot's own episodes; fixed, a later look at them is another sampler's.
+        reservoir: demonstrations to replay; None for none.
+        settings: how.
+
+    Raises:
+        ReplayError: there is nothing to draw.
     """
 
-    def __init__(self, root: Path, reservoir: Reservoir | None, settings: ReplaySettings) -> None:
-        """
-        Args:
-            root: folder that the robot logs to.
-            reservoir: demonstrations to replay; None for none.
-
-        Raises:
-            EpisodeError: the index cannot be read.
-        """
-        self._root, self._reservoir, self._settings = root, reservoir, settings
+    def __init__(self, online: OnlinePool, reservoir: Reservoir | None, settings: ReplaySettings) -> None:
+        self._online, self._reservoir, self._settings = online, reservoir, settings
+        self._replayed = {} if reservoir is None else reservoir.episodes
+        self._tasks = sorted({*online.weights, *self._replayed})
+        if not self._tasks:
+            raise ReplayError(
+                "there is no episode to learn from: no success, and none in which somebody intervened; record some "
+                "with `flexor run --log`, or give demonstrations to replay"
+            )
         self._shares = OnlineShare(settings.alpha, settings.window, settings.share_low, settings.share_high)
-        self._drawn = 0
-        self.refresh()
-
-    @classmethod
-    def resume(cls, path: Path, root: Path, reservoir: Reservoir | None, settings: ReplaySettings) -> ReplaySampler:
-        """Go on from what `save` wrote, with the episodes that were known then; begin anew where there is no file.
-
-        Raises:
-            ReplayError: the file does not read, or is of another root, reservoir or settings.
-        """
-        made = cls(root, reservoir, settings)
-        if path.exists():
-            state = read_state(path, VERSION)
-            if state["identity"] != made._identity():
-                raise ReplayError(
-                    f"{path} is of {state['identity']}, not of {made._identity()}; go on with those, or delete it to "
-                    "begin anew"
-                )
-            made._drawn = state["drawn"]
-            made._pool = OnlinePool(state["weights"])
-            made._shares.restore(state["losses"])
-        return made
-
-    @property
-    def drawn(self) -> int:
-        """Draws so far."""
-        return self._drawn
-
-    def refresh(self) -> None:
-        """Look at the index again: later draws know what was recorded, corrected, learned from or evicted meanwhile.
-
-        Raises:
-            EpisodeError: it cannot be read.
-        """
-        self._pool = OnlinePool.of(EpisodeIndex(self._root).episodes(), self._settings)
 
     def share(self, task: str) -> float:
         """How often a draw of this task is one of the robot's own episodes."""
-        online, replayed = task in self._pool.weights, self._reservoir is not None and task in self._reservoir.episodes
-        if online and replayed:
+        if task in self._online.weights and task in self._replayed:
             return self._shares.share(task)
-        return 1.0 if online else 0.0
+        return 1.0 if task in self._online.weights else 0.0
 
-    def draw(self, count: int) -> list[Draw]:
-        """The next draws. Raises ReplayError when there is nothing to draw."""
-        replayed = {} if self._reservoir is None else self._reservoir.episodes
-        tasks = sorted({*self._pool.weights, *replayed})
-        if not tasks:
-            raise ReplayError(
-                f"{self._root} has no episode to learn from: no success, and none in which somebody intervened; record "
-                "some with `flexor run`, or give demonstrations to replay"
-            )
-        drawn = [self._draw(self._drawn + number, tasks) for number in range(count)]
-        self._drawn += count
-        return drawn
+    def draw(self, number: int) -> Draw:
+        """Draw `number`; the same one for as long as no loss is noted."""
+        rng = np.random.default_rng([self._settings.seed, EPISODES, number])
+        task = self._tasks[int(rng.integers(len(self._tasks)))]
+        online = bool(rng.random() < self.share(task))
+        if online or self._reservoir is None:
+            return Draw(number, task, True, *self._online.draw(task, rng))
+        return Draw(number, task, False, *self._reservoir.draw(task, rng))
 
     def note_loss(self, draw: Draw, loss: float) -> None:
         """What a sample of a draw had for a loss. Raises ReplayError when it is not finite."""
         self._shares.note(draw.task, draw.online, loss)
 
-    def save(self, path: Path) -> None:
-        """Write where it stands, whole or not at all. Raises ReplayError when the disk refuses."""
-        weights = {task: dict(pool) for task, pool in self._pool.weights.items()}
-        told = {"identity": self._identity(), "drawn": self._drawn, "weights": weights, "losses": self._shares.state()}
-        write_state(path, VERSION, told)
+    def mean_share(self) -> float:
+        """The online share over all tasks, which are drawn alike."""
+        return sum(map(self.share, self._tasks)) / len(self._tasks)
 
-    def _draw(self, number: int, tasks: list[str]) -> Draw:
-        rng = np.random.default_rng([self._settings.seed, number])
-        task = tasks[int(rng.integers(len(tasks)))]
-        online = bool(rng.random() < self.share(task))
-        if online or self._reservoir is None:
-            chosen, probability = self._pool.draw(task, rng)
-            return Draw(number, task, True, chosen, self._root / "episodes" / f"{chosen}.mcap", probability)
-        chosen, probability = self._reservoir.draw(task, rng)
-        return Draw(number, task, False, chosen, self._reservoir.file(chosen), probability)
+    def state(self) -> dict[str, Any]:
+        """The losses noted so far, as JSON has them."""
+        return self._shares.state()
 
-    def _identity(self) -> dict[str, object]:
-        reservoir = None if self._reservoir is None else self._reservoir.digest
-        return {"root": str(self._root), "reservoir": reservoir, "settings": self._settings.model_dump(mode="json")}
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from an earlier state()."""
+        self._shares.restore(state)
+
+    @property
+    def digest(self) -> str:
+        """Names the episodes, their weights and the settings."""
+        weights = {task: dict(pool) for task, pool in self._online.weights.items()}
+        replayed = {task: list(ids) for task, ids in self._replayed.items()}
+        told = json.dumps([weights, replayed, self._settings.model_dump(mode="json")], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]

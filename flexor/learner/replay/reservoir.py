@@ -6,8 +6,6 @@ Replay of 2 to 20 % of a task's demonstrations keeps what a policy knew, where l
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +82,3 @@ class Reservoir:
         """An episode of a task, each alike, and the probability that it was this one."""
         ids = self.episodes[task]
         return ids[int(rng.integers(len(ids)))], 1.0 / len(ids)
-
-    @property
-    def digest(self) -> str:
-        """Names the choice."""
-        told = json.dumps({task: list(ids) for task, ids in self.episodes.items()}, sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]

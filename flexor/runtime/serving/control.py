@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -11,8 +12,16 @@ from flexor.runtime.serving.address import Addresses
 from flexor.runtime.serving.channel import Channel
 
 
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """Whether a learner may work now, and for how many milliseconds before it asks again."""
+
+    granted: bool
+    ms: int
+
+
 class ServerControl:
-    """Asks one server about itself, or to stop. One thread uses it.
+    """Asks one server about itself, for time to learn in, or to stop. One thread uses it.
 
     Args:
         address: the server's data address; the control socket lies beside it. None is the default one.
@@ -56,6 +65,15 @@ class ServerControl:
         """
         fields = {key: value for key, value in (("adapter", adapter), ("at", at)) if value is not None}
         return self._channel.call(f"adapter.{verb}", fields).fields["told"]
+
+    def slack(self, wait_ms: float) -> Slack:
+        """Ask for time to learn in; the answer comes when the server has some, at the latest after `wait_ms`.
+
+        Raises:
+            ServerTimeout, ServerRefused: there is no such answer.
+        """
+        fields = self._channel.call("learner.slack", {"wait_ms": float(wait_ms)}).fields
+        return Slack(fields["granted"], fields["ms"])
 
     def shutdown(self) -> None:
         """Ask the server to stop; it has begun to when this returns.

@@ -130,7 +130,12 @@ class Ended:
     error: BaseException | None
 
 
-Outcome = Ready | Computed | Refused | Scored | Unscored | Ended
+@dataclass(frozen=True, slots=True)
+class Rested:
+    """Nothing is computed and nothing is due, and somebody wanted to know (Mailbox.idle)."""
+
+
+Outcome = Ready | Computed | Refused | Scored | Unscored | Rested | Ended
 
 
 class EngineThread(threading.Thread):
@@ -165,6 +170,7 @@ class EngineThread(threading.Thread):
         try:
             self._policy.warm_up()
             self._post(Ready())
+            self._rest()
             while not self._mailbox.closed:
                 envelope = self._mailbox.take(SLACK_AFTER_S if self._later else IDLE_WAIT_S)
                 if envelope is not None:
@@ -173,10 +179,15 @@ class EngineThread(threading.Thread):
                 elif self._later:
                     self._later.popleft()()
                 if not self._later:
-                    self._slots.leave()
+                    self._rest()
         except BaseException as failure:  # told to whoever waits for the server, which raises it
             error = failure
         self._post(Ended(error))
+
+    def _rest(self) -> None:
+        self._slots.leave()
+        if self._mailbox.rest():
+            self._post(Rested())
 
     def _serve(self, envelope: Envelope) -> None:
         """Answer, and keep for the slack what is to be done with the chunk then."""

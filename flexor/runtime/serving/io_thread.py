@@ -19,7 +19,7 @@ from flexor.runtime.adapters.adapter_slots import AdapterSlots, Carried
 from flexor.runtime.adapters.canary import Verdict
 from flexor.runtime.serving import multipart
 from flexor.runtime.serving.adapter_thread import AdaptersEnded, AdapterThread, Announced, Answered, Report
-from flexor.runtime.serving.engine_thread import Computed, Ended, Outcome, Ready, Refused, Scored, Unscored
+from flexor.runtime.serving.engine_thread import Computed, Ended, Outcome, Ready, Refused, Rested, Scored, Unscored
 from flexor.runtime.serving.episode_desk import EpisodeDesk
 from flexor.runtime.serving.mailbox import Envelope, Mailbox, MailboxFull
 from flexor.runtime.serving.messages import InferRequest, chunk_message
@@ -32,6 +32,7 @@ from flexor.runtime.serving.server_sockets import ServerSockets
 from flexor.runtime.serving.server_stats import ServerStats
 from flexor.runtime.serving.sessions import Sessions
 from flexor.runtime.serving.shared_images import SLOTS
+from flexor.runtime.serving.slack_desk import SlackDesk
 from flexor.runtime.serving.wire import Frame, Message, WireError
 
 IDLE_POLL_S = 1.0
@@ -74,6 +75,7 @@ class IoThread(threading.Thread):
         self._desk = EpisodeDesk(
             sessions, slots, self._episode_ended, self._outbox.announce, settings.adapters.canary_velocity
         )
+        self._slack = SlackDesk(mailbox, sessions, self._outbox.reply)
         self._stop_asked = threading.Event()
         self.warm = False
         self._engine_ended = False
@@ -86,7 +88,8 @@ class IoThread(threading.Thread):
             "episode.begin": lambda peer, message: self._desk.begin(message),
             "episode.end": lambda peer, message: self._desk.end(message),
             **dict.fromkeys([name for name in CONTROL_REQUESTS if name.startswith("adapter.")], self._adapter),
-            "stats": self._stats,
+            "learner.slack": self._slack.ask,
+            "stats": lambda peer, message: Message("stats", message.id, {"stats": self.stats()}),
             "shutdown": self._shutdown,
             "memory": self._memory,
         }
@@ -127,6 +130,7 @@ class IoThread(threading.Thread):
     def _wind_down(self) -> None:
         with self._lock:
             self._outbox.announce("stopping", {})
+            self._slack.close()
             for envelope in self._mailbox.close():
                 self._refuse(envelope, "stopping", "the server is stopping")
         if self._adapters is not None:
@@ -137,12 +141,12 @@ class IoThread(threading.Thread):
 
     def _turn(self, timeout_s: float) -> None:
         """One round: wait for something, then answer what came, what was computed and what is outdated."""
-        timeout_s = max(0.0, min(timeout_s, self._look_s - time.monotonic()))
+        timeout_s = max(0.0, min(timeout_s, min(self._look_s, self._slack.deadline_s) - time.monotonic()))
         happened = self._sockets.wait(math.ceil(1000.0 * timeout_s))
         with self._lock:
             while self._outcomes:
                 self._settle(self._outcomes.popleft())
-            if time.monotonic() >= self._look_s:
+            if time.monotonic() >= min(self._look_s, self._slack.deadline_s):
                 self._look()
             if self._sockets.control in happened:
                 self._receive(self._sockets.control, CONTROL_REQUESTS, "the control socket")
@@ -158,10 +162,10 @@ class IoThread(threading.Thread):
         """Find what has outlived its time. Only when something can have: the engine uses the mailbox, too."""
         now = time.monotonic()
         for envelope in self._mailbox.expire(now):
-            waited = 1000.0 * (now - envelope.arrived_s)
-            text = f"waited {waited:.0f} ms of a budget of {envelope.request.budget_ms:g} ms"
+            text = f"waited {1e3 * (now - envelope.arrived_s):.0f} ms of a budget of {envelope.request.budget_ms:g} ms"
             self._outbox.reply(envelope.peer, Message("expired", envelope.id, {"message": text}))
         self._desk.look()
+        self._slack.look()
         deadline = self._mailbox.next_deadline()
         self._look_s = now + IDLE_POLL_S if deadline is None else min(now + IDLE_POLL_S, deadline)
 
@@ -220,6 +224,8 @@ class IoThread(threading.Thread):
                 self.warm = True
                 self.ready.set()
                 self._outbox.announce("ready", {"policy": self._policy})
+            case Rested():
+                self._slack.look()
             case Ended(error):
                 self._engine_ended = True
                 self.failure = error
@@ -265,9 +271,6 @@ class IoThread(threading.Thread):
             return Message("adapter", message.id, {"told": self._adapters.listing})
         self._adapters.ask(peer, message)
         return None
-
-    def _stats(self, peer: Peer, message: Message) -> Message:
-        return Message("stats", message.id, {"stats": self.stats()})
 
     def _memory(self, peer: Peer, message: Message) -> Message:
         assert isinstance(peer, LanePeer)  # the schema of every other peer has no memory

@@ -54,6 +54,8 @@ class Mailbox:
         self._lock = threading.Lock()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # a Condition's wait is five times as much Python
         self._closed = False
+        self._busy = True  # until whoever takes has said that it has nothing to do
+        self._rest_awaited = False
 
     def __len__(self) -> int:
         with self._lock:
@@ -88,11 +90,26 @@ class Mailbox:
                 for session, envelope in self._waiting.items():
                     if envelope.deadline_s > now:
                         del self._waiting[session]
+                        self._busy = True
                         return envelope
                 if self._closed or now >= until:
                     return None
             with contextlib.suppress(queue.Empty):
                 self._bell.get(timeout=until - now)
+
+    def rest(self) -> bool:
+        """Whoever takes has nothing left to do with what it took; whether somebody waits to hear that (see `idle`)."""
+        with self._lock:
+            self._busy = False
+            awaited, self._rest_awaited = self._rest_awaited, False
+            return awaited
+
+    def idle(self) -> bool:
+        """Whether nothing waits here and nothing is left to do; if not, `rest` will tell that it is awaited."""
+        with self._lock:
+            idle = not (self._busy or self._waiting)
+            self._rest_awaited = not idle
+            return idle
 
     def expire(self, now: float) -> list[Envelope]:
         """Remove and return the envelopes that waited longer than their budget."""

@@ -10,6 +10,7 @@ from flexor.runtime.serving.wire import DTYPES, MAX_ID, Message, WireError, shor
 OUTCOMES = ("success", "failure", "abort", "unknown")
 SOURCES = ("sim", "operator", "classifier")
 MAX_BUDGET_MS = 600_000.0
+MAX_SLACK_WAIT_MS = 60_000.0
 IMAGE_PREFIX = "image/"
 
 
@@ -124,6 +125,7 @@ CONTROL_REQUESTS: Mapping[str, Schema] = {
     "adapter.swap": Schema({"adapter": _ADAPTER, "at": _word("episode", "chunk", required=False)}),
     "adapter.rollback": Schema(),
     "adapter.remove": Schema({"adapter": _ADAPTER}),
+    "learner.slack": Schema({"wait_ms": _number(0.0, MAX_SLACK_WAIT_MS)}),
 }
 
 REPLIES: Mapping[str, Schema] = {
@@ -143,6 +145,7 @@ REPLIES: Mapping[str, Schema] = {
     "hello": Schema({"ready": _FLAG, "policy": _MAP, "server": _MAP}),
     "ok": Schema({"adapter": _text(256, required=False), "velocity_scale": _number(0.0, 1.0, required=False)}),
     "adapter": Schema({"told": _MAP}),
+    "slack": Schema({"granted": _FLAG, "ms": _integer(0, 600_000)}),
     "stats": Schema({"stats": _MAP}),
 }
 

@@ -44,6 +44,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def playing(self) -> bool:
+        """Whether an episode is open in any of them."""
+        return any(session.task is not None for session in self._sessions.values())
+
     def touch(self, name: str) -> Session:
         """The session of that name, created when new; the one unused for longest makes room."""
         session = self._sessions.get(name)

@@ -21,6 +21,7 @@ from flexor.errors import FlexorError
 from flexor.learner.curves import read_curves
 from flexor.learner.demonstrations import load_demonstrations
 from flexor.learner.lora.learn import LearnWatcher, learn
+from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
 from flexor.learner.lora.profile import add_lora, expert_targets, full_targets
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
@@ -142,7 +143,7 @@ def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
     trainer = trainer_of(base, changed, tmp_path, ema=0.0)
     trainer.run(lambda standing: None)
     config, chosen = base.model_config, trainer.settings
-    packed = pack(config, trainer.factors.published(), chosen.alpha / chosen.rank, chosen.rank)
+    packed = pack(config, trainer.factors.published(), chosen.lora_alpha / chosen.r, chosen.r)
     engine = open_engine(base)
     engine.load_slot(1, packed)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, config.vision.image_size, config.vision.image_size))
@@ -176,8 +177,29 @@ def test_learning_publishes_an_adapter_or_for_the_whole_model_a_bundle(
 
 def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, tmp_path: Path):
     trainer_of(base, changed, tmp_path).save()
-    with pytest.raises(FlexorError, match="rank"):
-        trainer_of(base, changed, tmp_path, rank=4)
+    with pytest.raises(FlexorError, match=r"\br\b"):
+        trainer_of(base, changed, tmp_path, r=4)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "knob"),
+    [
+        ({"r": 16}, "r=8"),
+        ({}, "precision=bf16"),
+        ({"precision": "bf16", "profile": "full"}, "profile=expert"),
+        ({"precision": "bf16"}, "batch=1 accumulation=8"),
+        ({"precision": "bf16", "batch": 1}, "draws=1"),
+    ],
+)
+def test_memory_is_saved_in_the_order_of_the_recipe(chosen: dict[str, Any], knob: str):
+    found = next_knob(settings(**chosen))
+    assert found is not None and found.startswith(knob)
+    assert next_knob(settings(precision="bf16", batch=1, draws=1)) is None
+
+
+def test_out_of_memory_ends_with_the_setting_to_change(base: Bundle, changed: Path, tmp_path: Path):
+    with pytest.raises(LearnerOutOfMemory, match=r"out of memory .*; set precision=bf16"):
+        learn(base, changed, tmp_path / "out", settings(draws=10**12), QUIET)
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_says_what_to_do(base: Bundle, changed: Path, tmp_path: Path):
@@ -201,7 +223,18 @@ main()
 
 def start(base: Bundle, data: Path, out: Path) -> subprocess.Popen[bytes]:
     chosen = ["batch=4", "accumulation=2", "draws=4", "precision=fp32", "held_out=0.2", "log_steps=1", "checkpoint_s=0"]
-    command = ["learn", "--bundle", str(base.path), "--episodes", str(data), "--out", str(out), "--steps", "30"]
+    command = [
+        "learn",
+        "--once",
+        "--bundle",
+        str(base.path),
+        "--episodes",
+        str(data),
+        "--out",
+        str(out),
+        "--steps",
+        "30",
+    ]
     return subprocess.Popen([sys.executable, "-c", RUN, *command, *chosen], stdout=subprocess.DEVNULL)
 
 

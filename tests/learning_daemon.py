@@ -1,0 +1,56 @@
+"""A daemon that learns in this process and stops by itself, small and quick, and all that it told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from random_adapters import ALPHA, RANK
+
+from flexor.learner.continual.daemon import DaemonWatcher, LearnerDaemon
+from flexor.learner.continual.settings import ContinualSettings
+from flexor.runtime.inference.bundle import Bundle
+
+LIMIT_S = 150.0
+SMALL = {"batch": 2, "accumulation": 2, "draws": 2, "precision": "fp32", "held_out": 0.2, "steps": 12, "lr": 5e-3}
+SMALL |= {"r": RANK, "lora_alpha": ALPHA, "log_steps": 1, "checkpoint_s": 0}
+
+
+def settings(**changes: Any) -> ContinualSettings:
+    publish = {"every_episodes": 6, "min_episodes": 3, **changes.pop("publish", {})}
+    return ContinualSettings.model_validate({**SMALL, "learner": {"poll_s": 0.01}, "publish": publish, **changes})
+
+
+class Learner:
+    """A daemon in this process, which stops by itself, and all that it told."""
+
+    def __init__(self, base: Bundle, data: Path, out: Path, chosen: ContinualSettings, **more: Any) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.steps: list[tuple[int, float]] = []
+        self._until: Callable[[], bool] = lambda: True
+        watcher = DaemonWatcher(
+            lambda event, told: self.events.append((event, told)),
+            lambda done, total: None,
+            lambda standing: self.steps.append((standing.step, standing.loss)),
+        )
+        self._daemon = LearnerDaemon(base, data, out, chosen, watcher, stop=self._over, **more)
+
+    def run(self, until: Callable[[], bool]) -> dict[str, Any]:
+        self._until, self._deadline = until, time.monotonic() + LIMIT_S
+        return self._daemon.run()
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [told for name, told in self.events if name == event]
+
+    def _over(self) -> bool:
+        assert time.monotonic() < self._deadline, self.events[-3:]
+        return self._until()
+
+
+def publish(base: Bundle, data: Path, out: Path, chosen: ContinualSettings, **more: Any) -> tuple[Learner, Path]:
+    """The learner after it wrote one adapter, and the adapter."""
+    learner = Learner(base, data, out, chosen, count=1, **more)
+    learner.run(lambda: False)
+    return learner, out / learner.told("adapter.written")[0]["adapter"]
