@@ -21,6 +21,10 @@ def run(
     correct: Annotated[
         bool, typer.Option("--correct", help="Let the simulation's expert take over when an episode goes wrong.")
     ] = False,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="A person takes over and says how episodes end, by key or gamepad.")
+    ] = False,
+    gamepad: Annotated[Path | None, typer.Option(metavar="DEVICE", help="The operator's, e.g. /dev/input/js0.")] = None,
     shift: ShiftLevel = "none",
     shift_axes: ShiftAxes = "",
     render: Annotated[
@@ -56,10 +60,17 @@ def run(
 
     Example: flexor run --correct --shift medium --episodes 10 --log corrected correct.turn_steps=60
 
+    With --operator a person does both: each episode waits for Enter, t takes the arm and hands it back, y, n and x
+    say success, failure and abort (docs/operator.md). The robot's own opinion of success is then not asked.
+
+    Example: flexor run --operator --episodes 10 --log judged operator.translation=0.1
+
     Example: flexor run --robot sim:libero_spatial --render fast --episodes 10 --log episodes
 
     Example: flexor run --calibrate 50 --log good, then flexor run --calibration good/calibration.json --episodes 4
     """
+    from contextlib import nullcontext
+
     from flexor.cli.alarms import CALIBRATION_JSON, calibrate_run, write_calibration
     from flexor.cli.report import console, table, write_json
     from flexor.cli.run_view import RunView, refuse_aborted, summary, write_run_gif
@@ -70,6 +81,7 @@ def run(
     from flexor.runtime.driving.stop_signal import StopSignal
     from flexor.runtime.inference.calibration import Calibration
     from flexor.runtime.inference.conformal import CalibrationError, fewest
+    from flexor.runtime.teleop.devices import open_devices
     from flexor.settings import load_settings
     from flexor.sim.libero.protocol import LiberoSettings
     from flexor.sim.shift import Shift
@@ -79,6 +91,8 @@ def run(
             raise typer.BadParameter("--calibrate says how many episodes there are", param_hint="--episodes")
         if correct:
             raise typer.BadParameter("a calibration is of the policy alone", param_hint="--correct")
+        if operator:
+            raise typer.BadParameter("nobody may help in a calibration", param_hint="--operator")
         if shift != "none":
             raise typer.BadParameter("a calibration is made where nothing is shifted", param_hint="--shift")
         if calibrate < fewest(alpha):
@@ -86,11 +100,18 @@ def run(
                 f"--calibrate {calibrate} is too few for alpha {alpha:g}; give {fewest(alpha)} or more"
             )
         episodes = calibrate
+    if operator and correct:
+        raise typer.BadParameter("a person and an expert cannot both take over", param_hint="--operator")
+    if gamepad is not None and not operator:
+        raise typer.BadParameter("a gamepad is for an operator; add --operator", param_hint="--gamepad")
     used = Calibration.load(calibration) if calibration is not None and calibrate is None else None
     settings = load_settings(DaemonSettings, config, overrides or [])
     workplace = Shift.parse(shift, shift_axes, robot)
     report = RunReport()
-    with StopSignal() as stopped, RunView(report, episodes, console) as view:
+    hands = open_devices(gamepad, settings.operator) if operator else nullcontext(())
+    with StopSignal() as stopped, hands as devices, RunView(report, episodes, console) as view:
+        for device in devices:
+            console.print(device.help, highlight=False, markup=False, soft_wrap=True)
         try:
             drive(
                 robot,
@@ -103,6 +124,7 @@ def run(
                 settings=settings,
                 calibration=used,
                 correct=correct,
+                devices=devices,
                 images=images,
                 stopped=stopped,
                 watch=view.watch,

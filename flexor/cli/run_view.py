@@ -67,7 +67,15 @@ class RunView:
         if live is not None and live.index == len(results):
             latency = "" if live.latency_ms is None else f"{live.latency_ms:.1f}"
             bits = "" if live.entropy_bits is None else f"{live.entropy_bits:.2f}"
-            live_cells = (live.task, "...", str(live.step), str(live.holds), bits, _alarm(live.alarm_step), latency)
+            live_cells = (
+                live.task,
+                live.note or "...",
+                str(live.step),
+                str(live.holds),
+                bits,
+                _alarm(live.alarm_step),
+                latency,
+            )
             table.add_row(str(live.index + 1), *live_cells)
         return table
 

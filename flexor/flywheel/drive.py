@@ -15,6 +15,8 @@ from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
 from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.teleop.device import Device
+from flexor.runtime.teleop.operator import Operator
 
 
 def drive(
@@ -29,6 +31,7 @@ def drive(
     settings: DaemonSettings,
     calibration: Calibration | None = None,
     correct: bool = False,
+    devices: Sequence[Device] = (),
     images: str = "jpeg",
     stopped: Callable[[], bool] = lambda: False,
     watch: Callable[[Live], None] = lambda live: None,
@@ -40,6 +43,8 @@ def drive(
         tasks: names, taken in turn; none at all means every task of the robot.
         calibration: of the entropy scores; None leaves them raw.
         correct: let the robot's own expert take over when an episode goes wrong (settings.correct).
+        devices: what a person operates with; they take the arm and say how episodes end (settings.operator). Empty:
+            nobody looks on.
         report: filled while it runs, so that it tells what was done also when this raises.
 
     Raises:
@@ -50,6 +55,8 @@ def drive(
         chosen = list(tasks) or list(opened.spec.tasks)
         if not chosen:
             raise FlexorError(f"robot {robot} takes any prompt; say which with --task")
+        person = Operator(opened.spec, devices, settings.operator) if devices else None
+        expert = corrector_of(opened, settings.correct) if correct else None
         with PolicyClient(address, settings.reply_timeout_s) as client, EpisodeRecorder(log_dir, images) as recorder:
             daemon = Daemon(
                 opened,
@@ -57,7 +64,8 @@ def drive(
                 recorder,
                 settings,
                 calibration=calibration,
-                intervener=corrector_of(opened, settings.correct) if correct else None,
+                intervener=person or expert,
+                judge=person,
                 report=report,
                 stopped=stopped,
                 watch=watch,

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.runtime.driving.asker import ChunkAsker
+from flexor.runtime.driving.ending import Ending
 from flexor.runtime.driving.guard import Guard
 from flexor.runtime.driving.intervention import Intervener, Situation, Turns
+from flexor.runtime.driving.judge import Judge
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import RunReport
@@ -26,25 +28,9 @@ SLACK_SCORES = ("ace_bits", "gauss_nats")
 WAKE_UP_S = 0.001  # a socket poll counts whole milliseconds, so the rest of a period is slept
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an episode ended.
-
-    Attributes:
-        outcome: success, failure, abort or unknown.
-        reason: why it was aborted; empty otherwise.
-        failure_label, failure_events: as the robot's last status told them.
-    """
-
-    outcome: str
-    reason: str = ""
-    failure_label: str | None = None
-    failure_events: tuple[FailureEvent, ...] = ()
-
-
 @dataclass(slots=True)
 class Live:
-    """An episode as it stands, for whoever watches."""
+    """An episode as it stands, for whoever watches; `note` says what it waits for, or who drives if not the policy."""
 
     index: int
     task: str
@@ -53,6 +39,7 @@ class Live:
     latency_ms: float | None = None
     entropy_bits: float | None = None
     alarm_step: int | None = None
+    note: str = ""
 
 
 class ControlLoop:
@@ -65,6 +52,9 @@ class ControlLoop:
     Before each step an intervener may take the arm: what it wants passes the same guard, is recorded as what the policy
     should have done, and nothing that the policy planned before is played after. When it hands back, the arm is held
     until the policy has answered what it is shown then.
+
+    Where somebody judges, only they end the episode, or its step limit does; what the robot thinks of success and of
+    what went wrong is not used.
     """
 
     def __init__(
@@ -82,6 +72,7 @@ class ControlLoop:
         cameras: list[str],
         calibration: Calibration | None,
         intervener: Intervener | None = None,
+        judge: Judge | None = None,
         hold_limit_s: float,
         now: Callable[[], float],
         stopped: Callable[[], bool],
@@ -99,6 +90,9 @@ class ControlLoop:
         self._looked = -1  # the step at which the cameras were last read
         self._events: tuple[FailureEvent, ...] = ()
         self.monitor = ScoreMonitor(calibration, recorder.event)
+        self._judge = judge
+        if judge is not None:
+            judge.begin()
         self.turns = None if intervener is None else Turns(intervener, recorder.event, report)
 
     def play(self) -> Ending:
@@ -116,17 +110,38 @@ class ControlLoop:
         step = 0
         while True:
             status = self._control(step)
+            if self._judge is not None:
+                status = Status(status.step, False, None)
             self._events = status.events
             step += 1
             self._live.step = step
+            self._live.note = "" if self.turns is None or not self.turns.active else self.turns.by
             self._watch(self._live)
-            if status.done or step >= self._robot.spec.max_steps:
+            last = step >= self._robot.spec.max_steps
+            if self._judge is not None and (ending := self._judged(self._judge, last)) is not None:
+                return ending
+            if status.done or last:
                 outcome = {True: "success", False: "failure", None: "unknown"}[status.success]
-                return Ending(outcome, "", status.failure, status.events)
+                return Ending(outcome, "", status.failure, status.events, status.success is not None)
             if self._stopped() or self._held_for() > self._hold_limit_s:
                 self._robot.hold()
                 return self._abort(status.events)
             self._wait_for_period(step)
+
+    def _judged(self, judge: Judge, last: bool) -> Ending | None:
+        """What whoever judges says after a step; the arm is held for their answer after the last one."""
+        verdict = judge.verdict()
+        give_up = self._now() + judge.answer_s
+        while last and verdict is None and self._now() < give_up and not self._stopped():
+            self._live.note = "how did it end?"
+            self._watch(self._live)
+            self._robot.hold()
+            self._pacer.finish()
+            verdict = judge.verdict()
+        if verdict is None:
+            return None
+        self._robot.hold()
+        return Ending.said(verdict, judge.source)
 
     def _await_first_chunk(self) -> bool:
         """Ask with the observation of step 0; the arm stands still and the clock of the episode does not run yet."""
@@ -163,7 +178,8 @@ class ControlLoop:
     def _intervene(self, turns: Turns, step: int) -> Status | None:
         """Let whoever may take the arm act in this step; None when it is the policy's."""
         state, begins, monitor = self._robot.state(), not turns.active, self.monitor
-        takeover = turns.ask(Situation(step, state, monitor.suspicion, monitor.suspected_step, self._events))
+        gripper = float(self._still[-1])
+        takeover = turns.ask(Situation(step, state, monitor.suspicion, monitor.suspected_step, self._events, gripper))
         if takeover is None:
             return None
         if begins:

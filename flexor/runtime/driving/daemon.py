@@ -6,18 +6,19 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from flexor.errors import FlexorError
 from flexor.runtime.driving.asker import ChunkAsker, Plan
-from flexor.runtime.driving.control_loop import ControlLoop, Ending, Live
-from flexor.runtime.driving.corrector import CorrectionSettings
-from flexor.runtime.driving.guard import Guard, GuardSettings
+from flexor.runtime.driving.control_loop import ControlLoop, Live
+from flexor.runtime.driving.daemon_settings import DaemonSettings
+from flexor.runtime.driving.ending import Ending
+from flexor.runtime.driving.guard import Guard
 from flexor.runtime.driving.handshake import check_fit
 from flexor.runtime.driving.intervention import Intervener
+from flexor.runtime.driving.judge import Judge
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
@@ -30,31 +31,7 @@ from flexor.runtime.robot import Robot
 from flexor.runtime.serving.client import PolicyClient, ServerRefused, ServerTimeout
 
 HELLO_INTERVAL_S = 0.2
-
-
-class DaemonSettings(BaseModel):
-    """How the daemon behaves.
-
-    Attributes:
-        splice: how a chunk continues the one before. "prefix": it is asked to begin with the actions already committed
-            (training-time real-time chunking, arXiv 2512.05964), as far as the bundle was trained for that; one that
-            was not is replanned plainly. "replan": it knows nothing of the one before, and its actions for the steps
-            that passed meanwhile are dropped.
-        hold_limit_s: the arm is held this long without an action before the episode is aborted.
-        reply_timeout_s: how long the client waits for an answer to hello and to the begin and end of an episode.
-        connect_timeout_s: how long an episode waits for a server that is ready before the run ends.
-        guard: limits beside those of the robot.
-        correct: when an expert takes over, where one may.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    splice: Literal["replan", "prefix"] = "prefix"
-    hold_limit_s: float = Field(default=2.0, gt=0)
-    reply_timeout_s: float = Field(default=1.0, gt=0)
-    connect_timeout_s: float = Field(default=10.0, gt=0)
-    guard: GuardSettings = GuardSettings()
-    correct: CorrectionSettings = CorrectionSettings()
+READY_INTERVAL_S = 0.05
 
 
 class ServerGone(FlexorError):
@@ -77,6 +54,7 @@ class Daemon:
         *,
         calibration: Calibration | None = None,
         intervener: Intervener | None = None,
+        judge: Judge | None = None,
         report: RunReport | None = None,
         stopped: Callable[[], bool] = lambda: False,
         watch: Callable[[Live], None] = lambda live: None,
@@ -97,7 +75,7 @@ class Daemon:
         self._settings = settings or DaemonSettings()
         self._stopped, self._watch, self._now, self._sleep = stopped, watch, now, sleep
         self._delays_of: tuple[Plan, ChunkAsker] | None = None
-        self._calibration, self._intervener = calibration, intervener
+        self._calibration, self._intervener, self._judge = calibration, intervener, judge
         self.report = RunReport() if report is None else report
         self.report.calibration = calibration_id(calibration)
 
@@ -110,7 +88,7 @@ class Daemon:
             ServerGone: no server was ready within connect_timeout_s.
             Mismatch: the policy does not fit the robot.
             CalibrationError: the calibration is of another policy, or does not know one of the tasks.
-            FlexorError: an unknown task, or the recorder's disk.
+            FlexorError: an unknown task, the recorder's disk, or whoever judges lets no episode begin.
         """
         spec = self._robot.spec
         known = {*spec.tasks, *itertools.chain.from_iterable(spec.alternatives.values())}
@@ -121,6 +99,8 @@ class Daemon:
         if self._calibration is not None:
             self._calibration.check_tasks(tasks)
         for index in range(episodes):
+            if self._judge is not None and not self._await_ready(self._judge, Live(index, tasks[index % len(tasks)])):
+                break
             served = self._connect(tasks[index % len(tasks)], seed + index)
             if served is None:
                 break
@@ -131,6 +111,21 @@ class Daemon:
                 raise
             self.report.results.append(result)
         return self.report
+
+    def _await_ready(self, judge: Judge, live: Live) -> bool:
+        """Wait until whoever judges lets the next episode begin; False when the user stopped."""
+        live.note, give_up = "ready?", self._now() + judge.ready_s
+        while not judge.ready():
+            if self._stopped():
+                return False
+            if self._now() >= give_up:
+                raise FlexorError(
+                    f"the {judge.source} did not let episode {live.index + 1} begin within {judge.ready_s:g} s; start "
+                    "the run again when somebody is there"
+                )
+            self._watch(live)
+            self._sleep(READY_INTERVAL_S)
+        return True
 
     def _connect(self, task: str, seed: int) -> tuple[dict[str, Any], str] | None:
         """Open an episode on a ready server whose policy fits; its hello and adapter id, None when the user stopped."""
@@ -219,6 +214,7 @@ class Daemon:
             cameras=list(hello["cameras"]),
             calibration=calibration,
             intervener=self._intervener,
+            judge=self._judge,
             hold_limit_s=settings.hold_limit_s,
             now=self._now,
             stopped=self._stopped,
@@ -230,8 +226,7 @@ class Daemon:
             recorder.event(live.step, "abort", {"reason": ending.reason})
         for event in ending.failure_events:
             recorder.event(*event.record())
-        judged = ending.outcome in ("success", "failure")
-        path = recorder.end(ending.outcome, ending.failure_label, self._judge if judged else "recorder")
+        path = recorder.end(ending.outcome, ending.failure_label, self._source if ending.judged else "recorder")
         turns, intervened = (loop.turns.turns, loop.turns.steps) if loop.turns is not None else (0, 0)
         self._tell_server(Ending("unknown") if intervened and ending.outcome == "success" else ending)
         holds = self.report.holds - holds_before
@@ -262,8 +257,10 @@ class Daemon:
         return asker
 
     @property
-    def _judge(self) -> str:
+    def _source(self) -> str:
         """Whose word a success or a failure is."""
+        if self._judge is not None:
+            return self._judge.source
         return "sim" if self._robot.spec.name.startswith("sim:") else "classifier"
 
     def _give_up(self) -> None:
@@ -276,6 +273,6 @@ class Daemon:
     def _tell_server(self, ending: Ending) -> None:
         """The episode is on disk already, so a server that cannot be told is counted, and the run goes on."""
         try:
-            self._client.end_episode(ending.outcome, ending.failure_label, self._judge)
+            self._client.end_episode(ending.outcome, ending.failure_label, self._source)
         except (ServerTimeout, ServerRefused):
             self.report.refusals["episode.end"] += 1

@@ -25,6 +25,7 @@ class Situation:
         suspicion: the newest calibrated primary score (docs/entropy.md; above 2.0 is an alarm); None without one.
         suspected_step: control step of the observation that it is of; -1 without one.
         events: all that went wrong so far, as the robot last told it.
+        gripper: its command of the step before, in robot units; open before the first.
     """
 
     step: int
@@ -32,6 +33,7 @@ class Situation:
     suspicion: float | None
     suspected_step: int
     events: tuple[FailureEvent, ...]
+    gripper: float = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class Turns:
         self._began: int | None = None
         self.turns = self.steps = 0
         intervener.begin()
+
+    @property
+    def by(self) -> str:
+        """Whose turns they are."""
+        return self._intervener.name
 
     @property
     def active(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -27,27 +28,51 @@ def write_gif(episode: Episode, path: Path | str) -> None:
     path = Path(path)
     if path.is_dir():
         raise EpisodeError(f"cannot write the picture {path}: it is a folder; give the name of a file")
-    steps = sorted(set().union(*episode.frames.values()))
-    if not steps:
-        raise EpisodeError(
-            f"episode {episode.id} has no frames, so there is nothing to show; record some with frames()"
-        )
-    pictures = [_picture(episode, step) for step in steps]
-    # One palette for all: pictures with palettes of their own flicker.
-    palette = _palette(pictures)
-    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    waits_ms = [round(wait * 1000 / episode.meta.hz) for wait in np.diff(steps)] + [LAST_FRAME_MS]
+    moving = gif_bytes(episode)
     draft = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pictures[0].save(draft, "GIF", save_all=True, append_images=pictures[1:], duration=waits_ms, loop=0)
+        draft.write_bytes(moving)
         os.replace(draft, path)
     except OSError as error:
         raise EpisodeError(f"cannot write the picture {path}: {error}; choose another file") from error
 
 
-def _picture(episode: Episode, step: int) -> Image.Image:
-    views = [_enlarged(frames[step]) for frames in episode.frames.values() if step in frames]
+def gif_bytes(episode: Episode, height: int = LOWEST_HEIGHT, most: int | None = None) -> bytes:
+    """The same GIF in memory.
+
+    Args:
+        height: px; smaller frames are enlarged by a whole factor to about this.
+        most: at most so many pictures, chosen evenly, the first and the last among them; None takes all.
+
+    Raises:
+        EpisodeError: the episode has no frames.
+    """
+    steps = frame_steps(episode, most)
+    if not steps:
+        raise EpisodeError(
+            f"episode {episode.id} has no frames, so there is nothing to show; record some with frames()"
+        )
+    pictures = [_picture(episode, step, height) for step in steps]
+    # One palette for all: pictures with palettes of their own flicker.
+    palette = _palette(pictures)
+    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    waits_ms = [round(wait * 1000 / episode.meta.hz) for wait in np.diff(steps)] + [LAST_FRAME_MS]
+    stream = io.BytesIO()
+    pictures[0].save(stream, "GIF", save_all=True, append_images=pictures[1:], duration=waits_ms, loop=0)
+    return stream.getvalue()
+
+
+def frame_steps(episode: Episode, most: int | None = None) -> list[int]:
+    """The steps at which a camera was recorded; of more than `most`, so many chosen evenly."""
+    steps = sorted(set().union(*episode.frames.values()))
+    if most is None or len(steps) <= most:
+        return steps
+    return [steps[at] for at in np.linspace(0, len(steps) - 1, most).round().astype(int).tolist()]
+
+
+def _picture(episode: Episode, step: int, lowest: int) -> Image.Image:
+    views = [_enlarged(frames[step], lowest) for frames in episode.frames.values() if step in frames]
     width, height = sum(view.width for view in views), max(view.height for view in views)
     picture = Image.new("RGB", (width, height + CAPTION_HEIGHT), "#15171c")
     left = 0
@@ -67,9 +92,9 @@ def _picture(episode: Episode, step: int) -> Image.Image:
     return picture
 
 
-def _enlarged(frame: np.ndarray) -> Image.Image:
+def _enlarged(frame: np.ndarray, lowest: int) -> Image.Image:
     image = Image.fromarray(frame)
-    factor = max(1, round(LOWEST_HEIGHT / image.height))
+    factor = max(1, round(lowest / image.height))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
 
 
