@@ -1,4 +1,4 @@
-"""`flexor plot`: pictures of what flexor works with."""
+"""`flexor plot`: pictures of what flexor works with, and reports of what it did."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from flexor.cli.plot_run import episode, run
 from flexor.cli.report import JsonFile
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Pictures of what flexor works with.")
+
+
+app.command(epilog="Example: flexor plot run runs/a --adapters adapters --out runs/a/report")(run)
+app.command(epilog="Example: flexor plot episode runs/a --id ID --out episode.html")(episode)
 
 
 @app.callback()
