@@ -1,4 +1,4 @@
-"""Settings from three places: a model's defaults, a YAML file, and `a.b=c` on the command line; the later wins.
+"""Settings from three places: a model's defaults, YAML files, and `a.b=c` on the command line; the later wins.
 
 Settings models are frozen pydantic models with `extra="forbid"` and live beside what they configure. A key that no
 model knows is an error, never ignored: a typo in a limit must not leave the limit off.
@@ -25,15 +25,25 @@ class SettingsError(FlexorError):
     """A setting that cannot be used: unknown key, wrong value, or a file that cannot be read."""
 
 
-def load_settings(model: type[Settings], file: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
-    """Build `model` from its defaults, then `file` (YAML), then `overrides` ("a.b=c").
+def load_settings(
+    model: type[Settings],
+    file: Path | Sequence[Path] | None = None,
+    overrides: Sequence[str] = (),
+    section: str = "",
+) -> Settings:
+    """Build `model` from its defaults, then `file` (YAML, or several in turn), then `overrides` ("a.b=c").
+
+    Args:
+        section: a file that holds nothing but this key is read as what it holds there, so that a part of a larger model
+            may be written as that model has it.
 
     Raises:
         SettingsError: naming the key, where it was written, and the closest known key or the accepted values.
     """
-    from_file = _read_file(file) if file is not None else {}
+    files = [] if file is None else [file] if isinstance(file, Path) else list(file)
+    from_files = {path: _within(section, _read_file(path)) for path in files}
     from_overrides = _parse_overrides(overrides)
-    merged = OmegaConf.merge(OmegaConf.create(from_file), OmegaConf.create(from_overrides))
+    merged = OmegaConf.merge(*(OmegaConf.create(tree) for tree in (*from_files.values(), from_overrides)))
     try:
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
@@ -41,7 +51,7 @@ def load_settings(model: type[Settings], file: Path | None = None, overrides: Se
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(model, dict(problem), from_overrides, file) for problem in error.errors()]
+        problems = [_explain(model, dict(problem), from_overrides, from_files) for problem in error.errors()]
         raise SettingsError("\n".join(problems)) from error
 
 
@@ -67,6 +77,11 @@ def _read_file(file: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(loaded, resolve=False))
 
 
+def _within(section: str, tree: dict[str, Any]) -> dict[str, Any]:
+    inner = tree[section] if list(tree) == [section] else tree
+    return cast("dict[str, Any]", inner) if isinstance(inner, Mapping) else tree
+
+
 def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, _ = override.partition("=")
@@ -79,13 +94,16 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(parsed, resolve=False))
 
 
-def _explain(model: type[BaseModel], problem: dict[str, Any], from_overrides: dict[str, Any], file: Path | None) -> str:
+def _explain(
+    model: type[BaseModel], problem: dict[str, Any], from_overrides: dict[str, Any], from_files: Mapping[Path, Any]
+) -> str:
     """One line for one pydantic problem: where it stands, which key, and the way out."""
     location: tuple[int | str, ...] = problem["loc"]
     if not location:
         return f"settings of {model.__name__} do not fit together: {problem['msg'].removeprefix('Value error, ')}"
     key = ".".join(str(part) for part in location)
-    place = "on the command line" if file is None or _holds(from_overrides, location) else f"in {file}"
+    written = [path for path, tree in from_files.items() if _holds(tree, location)]
+    place = "on the command line" if not written or _holds(from_overrides, location) else f"in {written[-1]}"
     if problem["type"] == "extra_forbidden":
         known = known_keys(model)
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -27,7 +27,7 @@ GROUPS = {
     "cl": ("metrics",),
     "episodes": ("list", "show", "label", "verify", "export", "evict", "calibrate", "alarms"),
     "bench": ("engines", "latency", "precisions", "roofline", "sim", "wire"),
-    "plot": ("engines", "shift"),
+    "plot": ("engines", "episode", "run", "shift"),
 }
 CALLS = [(name,) for name in COMMANDS if name not in GROUPS] + [
     (group, sub) for group, subs in GROUPS.items() for sub in subs

@@ -103,3 +103,13 @@ def test_an_interpolation_without_target_is_refused(tmp_path: Path):
 
 def test_known_keys_are_dotted():
     assert known_keys(Example) == ["hz", "cameras", "limits", "limits.velocity", "limits.hold_s"]
+
+
+def test_of_several_files_the_later_wins_and_a_problem_names_the_one_it_stands_in(tmp_path: Path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("limits:\n  velocity: 0.5\nhz: 10\n")
+    second.write_text("hz: 5\n")
+    assert load_settings(Example, [first, second]) == Example(hz=5, limits=Limits(velocity=0.5))
+    second.write_text("hx: 5\n")
+    with pytest.raises(SettingsError, match=rf"'hx' in {second}"):
+        load_settings(Example, [first, second])

@@ -56,7 +56,7 @@ def capacity(
     learned = Shift.parse(shift, shift_axes, sim)
     shown = learned if played is None else Shift.parse(played, shift_axes if played != "none" else "", sim)
     few = ["batch=8", "accumulation=1", "held_out=0.1"]  # one at a time is for large models
-    asked = [f"profile={profile}", f"rank={rank}", f"alpha={4 * rank}", f"steps={steps}", f"seed={learn_seed}"]
+    asked = [f"profile={profile}", f"r={rank}", f"lora_alpha={4 * rank}", f"steps={steps}", f"seed={learn_seed}"]
     settings = load_settings(LoraSettings, None, [*few, *asked, *(overrides or [])])
     recorded: list[Demonstration] = []
     rows: list[bool] = []

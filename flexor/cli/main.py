@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
     "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
     "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),
-    "learn": ("flexor.cli.learn:learn", "Learn an adapter from episodes, and publish it."),
+    "learn": ("flexor.cli.learn:learn", "Learn adapters from what a robot records, and publish them."),
     "import": ("flexor.cli.import_:import_", "Make a bundle of a checkpoint of openpi, LeRobot or OpenTau."),
     "export": ("flexor.cli.export:export", "Turn a bundle into graphs for another runtime, adapters included."),
     "verify": ("flexor.cli.verify:verify", "Tell whether fewer bits, or graphs, compute the same."),
@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "episodes": ("flexor.cli.episodes:app", "List, show, correct, verify and export recorded episodes."),
     "campaign": ("flexor.cli.campaign:app", "Take long measurements bit by bit, and tell what is there."),
     "plot": ("flexor.cli.plot:app", "Draw pictures of what flexor works with."),
+    "flywheel": ("flexor.cli.flywheel:flywheel", "Let a policy notice that it fails, learn, and get better."),
+    "dashboard": ("flexor.cli.dashboard:dashboard", "Show a run while it goes on, as a page for a browser."),
     "download": ("flexor.cli.download:download", "Bring a published checkpoint over, and verify every file."),
     "bench": ("flexor.cli.bench:app", "Measure this machine."),
 }

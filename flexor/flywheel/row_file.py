@@ -1,11 +1,14 @@
-"""RowFile: the episodes of an evaluation as they finish, one JSON line each, so that a stopped one goes on."""
+"""RowFile: what a long measurement has finished, one JSON line each, so that a stopped one goes on.
+
+The rows are the episodes of an evaluation, or the steps of an online loop.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +19,7 @@ Row = dict[str, Any]
 
 
 class RowFileError(FlexorError):
-    """A file of rows that is in use, damaged, of another evaluation, or cannot be written."""
+    """A file of rows that is in use, damaged, of other conditions, or cannot be written."""
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[str, int, str | None]:
@@ -33,12 +36,19 @@ class RowFile:
     Attributes:
         path: where it is.
         conditions: everything that decides what a row says.
-        rows: those that are there, oldest first, each episode once.
+        rows: those that are there, oldest first, each once.
     """
 
-    def __init__(self, path: Path, conditions: Mapping[str, Any], fresh: bool = False) -> None:
-        """`conditions` are ready for JSON; `fresh` throws away what is there."""
+    def __init__(
+        self,
+        path: Path,
+        conditions: Mapping[str, Any],
+        fresh: bool = False,
+        key: Callable[[Mapping[str, Any]], Hashable] = row_key,
+    ) -> None:
+        """`conditions` are ready for JSON; `fresh` throws away what is there; `key` tells rows from each other."""
         self.path, self.conditions, self._fresh = path, json.loads(json.dumps(conditions)), fresh
+        self._key = key
         self._descriptor: int | None = None
         self.rows: list[Row] = []
 
@@ -55,7 +65,7 @@ class RowFile:
             self._read(content[:whole])
         except BlockingIOError as error:
             self._close()
-            raise RowFileError(f"{self.path} is being filled by another `flexor eval`; wait until it ends") from error
+            raise RowFileError(f"{self.path} is being filled by another flexor; wait until it ends") from error
         except OSError as error:
             self._close()
             raise RowFileError(f"{self.path} cannot be opened for rows: {error}") from error
@@ -83,13 +93,13 @@ class RowFile:
         try:
             first, *rows = (json.loads(line) for line in lines)
             there = first["conditions"]
-            keyed = {row_key(row): row for row in rows}
+            keyed = {self._key(row): row for row in rows}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RowFileError(f"{self.path} is no file of rows ({error!r}); move it away, or name another") from error
         differing = [key for key in {**there, **self.conditions} if there.get(key) != self.conditions.get(key)]
         if differing:
             told = ", ".join(f"{key} {there.get(key)!r} instead of {self.conditions.get(key)!r}" for key in differing)
-            raise RowFileError(f"{self.path} holds rows of another evaluation: {told}; move it away, or name another")
+            raise RowFileError(f"{self.path} holds rows of other conditions: {told}; move it away, or name another")
         self.rows = list(keyed.values())
 
     def _write(self, line: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,14 +18,14 @@ LOG_TAIL_CHARS = 2000
 
 
 class ServerProcess:
-    """`flexor serve BUNDLE` in a private folder that holds its sockets and its log.
+    """`flexor serve BUNDLE ARGUMENTS` in a private folder that holds its sockets and its log.
 
     It runs in its own session, so that Ctrl-C reaches only the parent, which ends its episode before it stops the
     server. On Linux the kernel stops the server when the parent dies without doing so.
     """
 
-    def __init__(self, bundle: str) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: str, arguments: Sequence[str] = ()) -> None:
+        self._bundle, self._arguments = bundle, tuple(arguments)
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -36,6 +37,7 @@ class ServerProcess:
     def __enter__(self) -> ServerProcess:
         self._folder = Path(tempfile.mkdtemp(prefix="flexor-"))
         command = [sys.executable, "-m", "flexor.cli.main", "serve", self._bundle, "--bind", self.address]
+        command += self._arguments
         try:
             with self._log().open("wb") as log:
                 self._process = subprocess.Popen(

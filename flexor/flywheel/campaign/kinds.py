@@ -90,6 +90,13 @@ KINDS = {
             shown=("trained", "loss_before", "loss_after"),
         ),
         Kind(
+            "flywheel",
+            arguments=("setting",),
+            bundle_hash="bundle_hash",
+            unimportant=("out",),
+            shown=("forgetting_points", "episodes", "wall_minutes"),
+        ),
+        Kind(
             "bench latency",
             arguments=(BUNDLE,),
             bundle_hash="hash",

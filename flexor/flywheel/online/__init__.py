@@ -1,0 +1,1 @@
+"""The online loop: a policy that works, notices that it fails, learns from its own episodes and gets better."""

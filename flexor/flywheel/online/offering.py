@@ -1,0 +1,75 @@
+"""Offering: an adapter is announced to the server, which tries it on episodes that are played for it, in pairs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flexor.errors import FlexorError
+from flexor.flywheel.online.robot_side import RobotSide, told
+from flexor.flywheel.online.settings import OfferSettings
+from flexor.runtime.adapters.store_state import UNDER_WAY
+from flexor.runtime.serving.channel import ServerRefused
+from flexor.runtime.serving.control import ServerControl
+
+ORDER_TIMEOUT_S = 60.0  # an order ends when the adapter is verified and loaded
+SHADOW_EPISODES = 12  # that the server may take to see enough live requests; they are no part of the trial
+
+
+class Offering:
+    """Args:
+    robot: that plays the episodes, nobody correcting it.
+    settings: how it is tried.
+    on_line: told every episode in words.
+    stopped: whether to end.
+    """
+
+    def __init__(
+        self, robot: RobotSide, settings: OfferSettings, on_line: Callable[[str], None], stopped: Callable[[], bool]
+    ) -> None:
+        self._robot, self._settings, self._on_line, self._stopped = robot, settings, on_line, stopped
+
+    def make(self, adapter: str, seed: int) -> dict[str, Any] | None:
+        """Push an adapter, unless it is known, and play each seed from `seed` on twice until it is decided.
+
+        Returns:
+            adapter, state, reason, told, episodes (played for it); None when stopped.
+
+        Raises:
+            FlexorError: the server never decides.
+        """
+        row = self._announced(adapter)
+        played, began = 0, time.monotonic()
+        most = self._settings.episodes + SHADOW_EPISODES
+        while row["state"] in UNDER_WAY:
+            if played >= most and time.monotonic() - began > self._settings.timeout_s:
+                raise FlexorError(
+                    f"{adapter} is still {row['state']} after {played} episodes; `flexor adapter list` tells what it "
+                    "waits for"
+                )
+            for _ in range(2):  # the two of a pair see the same scene
+                if self._stopped():
+                    return None
+                self._on_line(told(self._robot.play(seed + played // 2, correcting=False)))
+                played += 1
+            row = self._row(adapter)
+        return {"adapter": adapter, **{key: row[key] for key in ("state", "reason", "told")}, "episodes": played}
+
+    def _announced(self, adapter: str) -> dict[str, Any]:
+        row = self._row(adapter)
+        if row["state"] != "UNANNOUNCED":
+            return row
+        with ServerControl(self._robot.server.address, ORDER_TIMEOUT_S) as control:
+            try:
+                control.order("push", adapter)
+            except ServerRefused as error:
+                self._on_line(str(error))
+        return self._row(adapter)
+
+    def _row(self, adapter: str) -> dict[str, Any]:
+        with ServerControl(self._robot.server.address) as control:
+            listed = {row["id"]: row for row in control.adapters()["adapters"]}
+        if adapter not in listed:
+            raise FlexorError(f"the server knows no adapter {adapter}; was its folder removed?")
+        return listed[adapter]

@@ -1,0 +1,173 @@
+"""OnlineSettings: what can be set of an online loop, and its defaults."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flexor.flywheel.triggers.settings import TriggerSettings
+from flexor.learner.continual.settings import ContinualSettings, LearnerSettings, PublishSettings
+from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.replay.settings import ReplaySettings
+from flexor.runtime.driving.daemon_settings import DaemonSettings
+
+STEPS = 400
+"""Optimiser steps of one adapter, where nothing else is said."""
+
+
+class DomainShiftSettings(BaseModel):
+    """How the world has changed, docs/shift.md.
+
+    Attributes:
+        current_level: none, low, medium or high.
+        axes: only these, comma-separated; all of them when empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    current_level: str = "medium"
+    axes: str = ""
+
+
+class ModelSettings(BaseModel):
+    """What is served.
+
+    Attributes:
+        bundle: folder of a bundle, or the name of one that ships.
+        load_in_8bit: serve it by bitsandbytes in the least memory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: str = "pi05-nano"
+    load_in_8bit: bool = False
+
+
+class LoopLoraSettings(LoraSettings):
+    """LoraSettings whose budget is STEPS where none is given, and whose step is one batch: the loop's are small."""
+
+    batch: int = Field(default=8, gt=0)
+    accumulation: int = Field(default=1, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_budget(cls, given: Any) -> Any:
+        unsaid = isinstance(given, dict) and given.get("minutes") is None and given.get("steps") is None
+        return {**given, "steps": STEPS} if unsaid else given
+
+
+class CollectSettings(BaseModel):
+    """The episodes of a cycle.
+
+    Attributes:
+        episodes: in each cycle.
+        correct: let the simulation's expert take over when an episode goes wrong; a control leaves it out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    episodes: int = Field(default=20, ge=1)
+    correct: bool = True
+
+
+class GateSettings(BaseModel):
+    """What a new adapter has to show in lockstep before a server is told of it.
+
+    It plays the episodes that cycles are measured on, and some where nothing is shifted. It is held back when it is
+    surely worse than its parent (the upper end of the 95 % interval of the paired difference below 0), or worse by more
+    than `margin`.
+
+    Attributes:
+        unshifted: episodes where nothing is shifted; 0 leaves that out.
+        margin: points.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unshifted: int = Field(default=40, ge=0)
+    margin: float = Field(default=5.0, ge=0)
+
+
+class OfferSettings(BaseModel):
+    """How a new adapter is tried by the server.
+
+    Attributes:
+        episodes: at most, of candidate and parent together.
+        velocity: part of the robot's velocity limit that they keep to; 1 is for simulation, where nothing breaks.
+        timeout_s: how long each state of the server may last before the loop gives the adapter up.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    episodes: int = Field(default=40, ge=2, multiple_of=2)
+    velocity: float = Field(default=1.0, gt=0, le=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+
+
+class MeasureSettings(BaseModel):
+    """Success in lockstep, on seeds that nothing is learned from.
+
+    Attributes:
+        episodes: after each cycle, the same seeds every time.
+        after: fresh ones at the end, of base and last adapter alike.
+        unshifted: the same where nothing is shifted: what was forgotten.
+        workers: processes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    episodes: int = Field(default=40, ge=1)
+    after: int = Field(default=200, ge=0)
+    unshifted: int = Field(default=300, ge=0)
+    workers: int = Field(default=2, ge=1)
+
+
+class OnlineSettings(TriggerSettings):
+    """One loop; what it has of TriggerSettings says when there is something to learn.
+
+    Attributes:
+        task: simulated robot: tabletop, or a suite of LIBERO.
+        domain_shift: how its world has changed.
+        model: the policy that works there.
+        lora: how an adapter is learned, with a budget in steps.
+        learner: what one begins with.
+        replay: which episodes it is learned from.
+        learning: False, a control, collects and measures and learns nothing.
+        patience: cycles in a row whose adapter does not go into service, after which the loop says that it does not
+            improve and stops publishing.
+        reserve: demonstrations of the base, recorded where nothing is shifted, that are replayed against forgetting.
+        learn_timeout_s: how long one adapter may take.
+        daemon: of the robot's side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "tabletop"
+    domain_shift: DomainShiftSettings = DomainShiftSettings()
+    model: ModelSettings = ModelSettings()
+    lora: LoopLoraSettings = LoopLoraSettings()
+    learner: LearnerSettings = LearnerSettings(init="current")
+    replay: ReplaySettings = ReplaySettings()
+    learning: bool = True
+    patience: int = Field(default=3, ge=1)
+    reserve: int = Field(default=60, ge=0)
+    learn_timeout_s: float = Field(default=1800.0, gt=0)
+    collect: CollectSettings = CollectSettings()
+    gate: GateSettings = GateSettings()
+    offer: OfferSettings = OfferSettings()
+    measure: MeasureSettings = MeasureSettings()
+    daemon: DaemonSettings = DaemonSettings()
+
+    @model_validator(mode="after")
+    def _learner_fits(self) -> Self:
+        self.continual(0)
+        return self
+
+    def continual(self, seed: int) -> ContinualSettings:
+        """Of the learner's process, which makes one adapter at once, of whatever there is."""
+        return ContinualSettings.model_validate(
+            self.lora.model_dump()
+            | {"seed": seed, "learner": self.learner, "replay": self.replay}
+            | {"publish": PublishSettings(every_episodes=1, min_episodes=1)}
+        )
