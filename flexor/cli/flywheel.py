@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,10 @@ def flywheel(
     ] = None,
     cycles: Annotated[int, typer.Option(min=1, help="Collect, learn, offer, measure: so many times.")] = 3,
     seed: Annotated[int, typer.Option(min=0, max=2, help="Which episodes it learns from; all are measured alike.")] = 0,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="A person judges and takes over, in the place of the simulator.")
+    ] = False,
+    gamepad: Annotated[Path | None, typer.Option(metavar="DEVICE", help="The operator's, e.g. /dev/input/js0.")] = None,
     config: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Settings; several, the later wins: configs/continual.yaml."),
@@ -36,12 +41,16 @@ def flywheel(
 
     Example: flexor flywheel --out runs/wheel --shift medium --cycles 3
 
+    With --operator each episode waits for a person, who says how it ended and may take the arm (docs/operator.md).
+    Nothing is then asked of the simulator, and what it alone can do, the gate and measuring, is left out.
+
     Example, a control that learns nothing: flexor flywheel --out runs/off --cycles 3 learning=false
     """
     from flexor.cli.report import console, progress_console, table, write_json
     from flexor.flywheel.online.settings import OnlineSettings
     from flexor.flywheel.online.wheel import Watcher, Wheel
     from flexor.runtime.driving.stop_signal import StopSignal
+    from flexor.runtime.teleop.devices import open_devices
     from flexor.settings import load_settings
 
     options = {"model.bundle": bundle, "task": sim, "domain_shift.current_level": shift}
@@ -55,11 +64,12 @@ def flywheel(
         console.print(_told(row), highlight=False, markup=False, soft_wrap=True)
 
     watcher = Watcher(lambda stage: on_line(f"{stage.key} begins"), on_line, on_row)
-    with (
-        StopSignal() as stopped,
-        Wheel(out, cycles, seed, settings, watcher, stopped) as wheel,
-    ):
-        result = wheel.turn()
+    hands = open_devices(gamepad, settings.daemon.operator) if operator else nullcontext(())
+    with hands as devices, StopSignal() as stopped:
+        for device in devices:
+            on_line(device.help)
+        with Wheel(out, cycles, seed, settings, watcher, stopped, devices) as wheel:
+            result = wheel.turn()
     result |= {**wheel.world, "bundle": settings.model.bundle, "run": out}
     table("flywheel", ("what", "value"), _summary(result))
     write_json(json, result)

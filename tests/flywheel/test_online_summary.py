@@ -24,6 +24,11 @@ def test_a_control_collects_and_looks_but_learns_nothing():
     assert verbs.count("collect") == verbs.count("decide") == 3 and verbs.count("measure") == 4
 
 
+def test_where_a_person_judges_nothing_is_left_of_what_only_a_simulator_can_do():
+    keys = [stage.key for stage in stages(1, simulated=False)]
+    assert keys == ["1/collect", "1/decide", "1/learn", "1/offer"]
+
+
 def _measured(successes: int) -> dict[str, Any]:
     return {"success_rate": successes / 40, "successes": successes, "episodes": 40, "ci95": [0.0, 1.0]}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import Any
 from flexor.errors import FlexorError
 from flexor.flywheel.drive import corrector_of
 from flexor.flywheel.server_process import ServerProcess
+from flexor.runtime.driving.control_loop import Live
 from flexor.runtime.driving.daemon import Daemon
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 from flexor.runtime.driving.run_report import EpisodeResult
@@ -19,6 +20,8 @@ from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.robot import Robot
 from flexor.runtime.serving.client import PolicyClient
+from flexor.runtime.teleop.device import Device
+from flexor.runtime.teleop.operator import Operator
 
 START_LIMIT_S = 180.0  # a cold start of the server reads torch from disk, on a machine that may be busy
 
@@ -33,6 +36,8 @@ class RobotSide:
         log: folder of the episodes.
         settings: of the daemon.
         stopped: asked once a control step; ends an episode as an abort.
+        devices: of a person who takes over and judges, in the place of the simulator; none of nobody.
+        on_line: told when that person is waited for.
     """
 
     def __init__(
@@ -43,11 +48,13 @@ class RobotSide:
         log: Path,
         settings: DaemonSettings,
         stopped: Callable[[], bool],
+        devices: Sequence[Device] = (),
+        on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.server = server
         self._sim, self._make_robot, self._log = sim, make_robot, log
         self._settings = settings.model_copy(update={"connect_timeout_s": START_LIMIT_S})
-        self._stopped = stopped
+        self._stopped, self._devices, self._on_line = stopped, devices, on_line
         self._open = ExitStack()
 
     def __enter__(self) -> RobotSide:
@@ -56,7 +63,9 @@ class RobotSide:
             self._open.callback(self._robot.close)
             self._client = self._open.enter_context(PolicyClient(self.server.address, self._settings.reply_timeout_s))
             self._recorder = self._open.enter_context(EpisodeRecorder(self._log))
-            self._corrector = corrector_of(self._robot, self._settings.correct)
+            spec, settings = self._robot.spec, self._settings
+            self._person = Operator(spec, self._devices, settings.operator) if self._devices else None
+            self._expert = None if self._devices else corrector_of(self._robot, settings.correct)
             self._open = self._open.pop_all()
         return self
 
@@ -73,18 +82,28 @@ class RobotSide:
 
         Args:
             seed: of the robot; it also says which task it is, where none is given.
-            correcting: whether the robot's expert may take over.
+            correcting: whether the robot's expert may take over; a person may at any time.
 
         Raises:
             FlexorError: what Daemon.run raises; the server's last words when it is gone.
         """
+        waited = False
+
+        def watch(live: Live) -> None:
+            nonlocal waited
+            if live.note == "ready?" and not waited:
+                waited = True
+                self._on_line(f"episode {seed} {live.task}: ready?")
+
         daemon = Daemon(
             self._robot,
             self._client,
             self._recorder,
             self._settings,
-            intervener=self._corrector if correcting else None,
+            intervener=self._person or (self._expert if correcting else None),
+            judge=self._person,
             stopped=self._stopped_or_dead,
+            watch=watch,
         )
         results = daemon.run(1, seed, [task or self.tasks[seed % len(self.tasks)]]).results
         if not results:

@@ -14,6 +14,11 @@ RESERVE, COLLECT, DECIDE, LEARN = "reserve", "collect", "decide", "learn"
 GATE, OFFER, MEASURE = "gate", "offer", "measure"
 AFTER, UNSHIFTED = "after", "unshifted"
 CYCLE = (COLLECT, DECIDE, LEARN, GATE, OFFER, MEASURE)
+LEARNED = (RESERVE, LEARN, GATE, OFFER)
+"""What a loop that does not learn, a control, leaves out: it collects as many episodes and only looks."""
+
+SIMULATED = (RESERVE, GATE, MEASURE, AFTER, UNSHIFTED)
+"""What only a simulator can do; where a person judges, all that is known of success is what they said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,15 @@ class Stage:
         return f"{self.cycle}/{self.verb}"
 
 
-def stages(cycles: int, learning: bool) -> Iterator[Stage]:
-    """All stages of a loop; one that does not learn, a control, collects as many episodes and only looks."""
-    yield Stage(0, RESERVE)
-    yield Stage(0, MEASURE)
-    for cycle in range(1, cycles + 1):
-        for verb in CYCLE if learning else (COLLECT, DECIDE, MEASURE):
-            yield Stage(cycle, verb)
-    for verb in (AFTER, UNSHIFTED):
-        yield Stage(cycles + 1, verb)
+def stages(cycles: int, learning: bool = True, simulated: bool = True) -> Iterator[Stage]:
+    """All stages of a loop."""
+    left_out = {*(() if learning else LEARNED), *(() if simulated else SIMULATED)}
+    around = [
+        (0, (RESERVE, MEASURE)),
+        *((cycle, CYCLE) for cycle in range(1, cycles + 1)),
+        (cycles + 1, (AFTER, UNSHIFTED)),
+    ]
+    for cycle, verbs in around:
+        for verb in verbs:
+            if verb not in left_out:
+                yield Stage(cycle, verb)

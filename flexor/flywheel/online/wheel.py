@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from flexor.runtime.adapters.store_state import StoreState
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.teleop.device import Device
 from flexor.sim.collect import CollectSettings as RecordSettings
 from flexor.sim.collect import Demonstration, collect
 from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
@@ -64,9 +65,11 @@ class Wheel:
         settings: what works where, and how.
         watcher: who is told.
         stopped: asked all the time; the loop then ends between two episodes and can be gone on with.
+        devices: of a person who says how episodes end and takes over. The simulator is then asked for nothing, and
+            what it alone can do is left out: demonstrations, the gate, and measuring.
 
     Attributes:
-        world: bundle_hash, sim, shift and seed of the run; plain values.
+        world: bundle_hash, sim, shift, seed and operator of the run; plain values.
 
     Raises:
         FlexorError: no such bundle, robot or shift.
@@ -81,14 +84,17 @@ class Wheel:
         settings: OnlineSettings,
         watcher: Watcher,
         stopped: Callable[[], bool] = lambda: False,
+        devices: Sequence[Device] = (),
     ) -> None:
         self._run, self._cycles, self._seed = run, cycles, seed
         self._settings, self._watcher, self._stopped = settings, watcher, stopped
+        self._devices = tuple(devices)
         changed = settings.domain_shift
         self._sim = sim_robot(settings.task, (*EMBEDDED, *LIBERO))
         self._shift = Shift.parse(changed.current_level, changed.axes, settings.task)
         self._bundle = Bundle.open(settings.model.bundle)
         self.world = {"bundle_hash": self._bundle.hash, "sim": self._sim, "shift": self._shift.to_dict(), "seed": seed}
+        self.world |= {"operator": bool(devices)}
         conditions = {**self.world, "settings": settings.model_dump(mode="json")}
         self._ledger = RowFile(run / LEDGER, conditions, key=lambda row: (row["cycle"], row["verb"]))
         self._measuring = Measuring(
@@ -112,7 +118,7 @@ class Wheel:
             FlexorError: a stage failed; those before it are kept.
         """
         done = {(row["cycle"], row["verb"]) for row in self._ledger.rows}
-        for stage in stages(self._cycles, self._settings.learning):
+        for stage in stages(self._cycles, self._settings.learning, simulated=not self._devices):
             if (stage.cycle, stage.verb) in done:
                 continue
             if self._stopped():
@@ -129,7 +135,7 @@ class Wheel:
 
     def _reserve(self, cycle: int) -> Row:
         """The base's own demonstrations, from before anything was shifted."""
-        count = self._settings.reserve if self._settings.learning else 0
+        count = self._settings.reserve
 
         def on_demonstration(shown: Demonstration, total: int) -> None:
             self._watcher.on_line(f"demonstration {shown.seed} {shown.task}: {shown.steps} steps, {total} to record")
@@ -178,7 +184,7 @@ class Wheel:
         if not self._row(cycle, "decide")["learn"]:
             return {"adapter": None}
         server = self._robot_side().server
-        replay = self._run / RESERVOIR if self._settings.reserve else None
+        replay = self._run / RESERVOIR if self._settings.reserve and not self._devices else None
         return learn_adapter(
             self._run, self._bundle, self._settings, self._seed, server.address, replay, self._watcher.on_line
         )
@@ -204,7 +210,7 @@ class Wheel:
         adapter = self._row(cycle, "learn")["adapter"]
         if adapter is None:
             return {"adapter": None, "state": "NONE", "reason": None, "episodes": 0}
-        if not self._row(cycle, "gate")["passed"]:
+        if not self._devices and not self._row(cycle, "gate")["passed"]:
             return {"adapter": adapter, "state": "HELD_BACK", "reason": "gate", "episodes": 0}
         offering = Offering(self._robot_side(), self._settings.offer, self._watcher.on_line, self._stopped)
         return offering.make(adapter, OFFER_SEED + self._seed * SEED_STEP + cycle * self._settings.offer.episodes)
@@ -234,7 +240,16 @@ class Wheel:
             )
             make_robot = functools.partial(open_simulation, shift=self._shift)
             self._robot = self._open.enter_context(
-                RobotSide(self._sim, make_robot, server, self._run / EPISODES, settings.daemon, self._stopped)
+                RobotSide(
+                    self._sim,
+                    make_robot,
+                    server,
+                    self._run / EPISODES,
+                    settings.daemon,
+                    self._stopped,
+                    self._devices,
+                    self._watcher.on_line,
+                )
             )
         return self._robot
 
