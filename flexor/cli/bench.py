@@ -10,6 +10,7 @@ import typer
 from flexor.cli.bench_capacity import capacity
 from flexor.cli.bench_engines import engines
 from flexor.cli.bench_gpu import gpu
+from flexor.cli.bench_learn import learn
 from flexor.cli.bench_precisions import precisions
 from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
@@ -100,6 +101,7 @@ app.command()(wire)
 app.command()(precisions)
 app.command()(roofline)
 app.command()(swap)
+app.command()(learn)
 app.command()(gpu)
 app.command()(sim)
 
