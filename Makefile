@@ -64,7 +64,7 @@ nano: check-system $(RUN_STAMP) ## make the shipped policy again: record, train 
 	$(BIN)/flexor pretrain --data data/tabletop --preset pi05-nano --out runs/pi05-nano --minutes 90 --processes 2
 	$(BIN)/flexor eval runs/pi05-nano --episodes 200 --seed 5000 --workers 2 --json runs/pi05-nano.eval.json
 
-nano-libero: check-system $(LIBERO_STAMP) ## make the LIBERO policy again: record (1.5 hours on two cores), train (2 hours)
+nano-libero: check-system $(LIBERO_STAMP) ## make a LIBERO policy from nothing: record (1.5 hours on two cores), train (4 hours)
 	$(BIN)/flexor collect --sim libero_spatial --out data/libero --episodes 600 --workers 2
 	$(BIN)/flexor collect --sim libero_object --out data/libero --episodes 450 --workers 2
 	$(BIN)/flexor collect --sim libero_goal --out data/libero --episodes 500 --workers 2
@@ -72,7 +72,7 @@ nano-libero: check-system $(LIBERO_STAMP) ## make the LIBERO policy again: recor
 	$(BIN)/flexor collect --sim libero_spatial --counterfactual --out data/libero --episodes 250 --workers 2
 	$(BIN)/flexor collect --sim libero_object --counterfactual --out data/libero --episodes 200 --workers 2
 	$(BIN)/flexor collect --sim libero_10 --counterfactual --out data/libero --episodes 168 --workers 2 frame_every=4
-	$(BIN)/flexor pretrain --data data/libero --preset pi05-nano --out runs/pi05-nano-libero --samples 2200000 --processes 2 batch=128
+	$(BIN)/flexor pretrain --data data/libero --preset pi05-nano --out runs/pi05-nano-libero --samples 2200000 --processes 2 batch=64 max_delay=2
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine
 	$(BIN)/flexor bench latency pi05-nano
