@@ -2,6 +2,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 TRIES ?= 10
+TEST_WORKERS ?= 2
 RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 LIBERO_STAMP := .venv/.installed-libero
@@ -22,8 +23,8 @@ demo: check-system $(RUN_STAMP) ## install flexor into .venv and show the whole 
 
 libero: check-system $(LIBERO_STAMP) ## add what the LIBERO suites need to .venv (docs/libero.md)
 
-test: check-system $(DEV_STAMP) ## install flexor into .venv and run the tests
-	$(BIN)/pytest -m "not gpu and not nightly" -rs --durations=10
+test: check-system $(DEV_STAMP) ## install flexor into .venv and run the tests, TEST_WORKERS files at once
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile -m "not gpu and not nightly" -rs --durations=10
 
 test-quick: $(DEV_STAMP) ## the tests that take seconds
 	$(BIN)/pytest -m "not gpu and not slow and not nightly" -rs -q

@@ -12,6 +12,6 @@ FIRST_TO_GO = 1000  # proc(5), oom_score_adj: what the kernel kills first when m
 
 def give_way() -> None:
     """Let every other process of this machine come before this one, as far as the system lets it."""
-    os.nice(NICEST)
+    os.setpriority(os.PRIO_PROCESS, 0, NICEST)
     with contextlib.suppress(OSError):  # not Linux, or a container that hides it; the first line is what counts
         Path("/proc/self/oom_score_adj").write_text(str(FIRST_TO_GO))
