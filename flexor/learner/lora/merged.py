@@ -38,7 +38,8 @@ def write_merged(out: Path, base: Bundle, model: Pi05, factors: Factors, origin:
         for module in wrapped:
             module.merge()
         weights = {
-            name.replace(BASE_LAYER, "."): tensor.detach().float().cpu().numpy()
+            # A copy: a view would be taken back with the factors, below.
+            name.replace(BASE_LAYER, "."): tensor.detach().float().cpu().numpy().copy()
             for name, tensor in model.state_dict().items()
             if FACTORS not in name
         }

@@ -22,6 +22,7 @@ from flexor.learner.curves import read_curves
 from flexor.learner.demonstrations import load_demonstrations
 from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
+from flexor.learner.lora.merged import write_merged
 from flexor.learner.lora.profile import add_lora, expert_targets, full_targets
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
@@ -29,6 +30,7 @@ from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.lora.trainer import LoraTrainer
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.lora import pack, target_sizes
+from flexor.pi05.model import Pi05
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import open_engine
 from flexor.runtime.inference.torch_engine import load_model
@@ -135,6 +137,33 @@ def test_two_pools_are_learned_from_together(base: Bundle, changed: Path, record
     asked = [source.encoded + source.read for source in trainer._sources]  # type: ignore[attr-defined]
     assert sum(asked) == 6 * 8
     assert min(asked) > 10
+
+
+@pytest.mark.parametrize("profile", ["expert", "full"])
+def test_a_merged_bundle_computes_what_was_trained_and_the_model_is_as_it_was(
+    base: Bundle, changed: Path, tmp_path: Path, profile: str
+):
+    trainer = trainer_of(base, changed, tmp_path, profile=profile, ema=0.0, steps=4)
+    trainer.run(lambda standing: None)
+    with trainer.factors.averaged():
+        expected = chunk_of(trainer.model)
+    merged = write_merged(tmp_path / "merged", base, trainer.model, trainer.factors, {"learned_from": base.id})
+    written, untouched = (chunk_of(load_model(bundle, torch.float32)) for bundle in (merged, base))
+    moved = (expected - untouched).abs().mean()
+    assert (written - expected).abs().mean() < 0.05 * moved  # bundles are stored in float16
+    with trainer.factors.left_out():
+        torch.testing.assert_close(chunk_of(trainer.model), untouched, rtol=1e-4, atol=1e-5)
+
+
+def chunk_of(model: Pi05) -> torch.Tensor:
+    """Actions for one fixed observation and noise."""
+    config, generator = model.config, torch.Generator().manual_seed(3)
+    size = config.vision.image_size
+    images = torch.rand((1, 2, 3, size, size), generator=generator) * 2 - 1
+    tokens = torch.randint(3, 40, (1, 12), generator=generator)
+    noise = torch.randn((2, config.horizon, config.action_dim), generator=generator)
+    with torch.no_grad():
+        return model.denoise(model.encode(images, tokens), noise, 4)[0]
 
 
 def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
