@@ -22,7 +22,9 @@ PUSH_TIMEOUT_S = 60.0
 def learn(
     bundle: Annotated[str, typer.Option(help="Folder of a bundle, or the name of one that ships with flexor.")],
     episodes: Annotated[Path, typer.Option(help="Folder of episodes to learn from: what `flexor run --log` writes.")],
-    out: Annotated[Path, typer.Option(help="Directory of adapters; for profile=full the bundle to write.")],
+    out: Annotated[
+        Path, typer.Option(help="Directory of adapters; for other profiles than expert the bundle to write.")
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Learn one adapter from all successes, and end.")] = False,
     server: Annotated[

@@ -14,6 +14,7 @@ from flexor.learner.demonstrations import Demonstrations, load_demonstrations
 from flexor.learner.heap import keep_freed_memory
 from flexor.learner.lora.memory_knobs import naming_the_next_knob
 from flexor.learner.lora.merged import write_merged
+from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.lora.trainer import LoraStanding, LoraTrainer, never_pause
@@ -59,7 +60,7 @@ def learn(
         FlexorError: the data cannot be used, another learner has the work folder, no memory is left, or the run cannot
             go on.
     """
-    if settings.profile == "full" and out.exists() and not (out / BUNDLE_JSON).is_file():
+    if settings.profile != SWAPPED and out.exists() and not (out / BUNDLE_JSON).is_file():
         raise FlexorError(f"{out} exists and is no bundle; the profile full writes a bundle: choose another --out")
     work = work_folder(out)
     with WorkLock(work), naming_the_next_knob(settings):
@@ -94,7 +95,7 @@ def _learn(
     result: dict[str, Any] = {"steps": trainer.position, "samples": trainer.samples, "minutes": trainer.seconds / 60}
     for what, start, end in zip(("", "replay_"), before, after, strict=False):
         result |= {f"{what}loss_before": start, f"{what}loss_after": end}
-    if settings.profile == "full":
+    if settings.profile != SWAPPED:
         told = {"learned_from": bundle.id, "settings": settings.model_dump(mode="json"), **result}
         return {"bundle": str(write_merged(out, bundle, trainer.model, trainer.factors, told).path), **result}
     folder = write_adapter(

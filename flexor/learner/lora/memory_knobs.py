@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 
 from flexor.errors import FlexorError
+from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.settings import LoraSettings
 
 SMALL_RANK = 8
@@ -28,7 +29,7 @@ def next_knob(settings: LoraSettings) -> str | None:
     knobs = (
         (settings.r > SMALL_RANK, f"r={SMALL_RANK}, and the same at the server (adapters.rank={SMALL_RANK})"),
         (settings.precision == "fp32", "precision=bf16"),
-        (settings.profile == "full", "profile=expert"),
+        (settings.profile != SWAPPED, "profile=expert"),
         (settings.batch > 1, f"batch=1 accumulation={whole}"),
         (settings.draws > 1, "draws=1"),
     )

@@ -38,8 +38,27 @@ def full_targets(config: Pi05Config) -> list[str]:
     return [*vision, "projector", *prefix, *expert_targets(config)]
 
 
-PROFILES: Mapping[str, Callable[[Pi05Config], list[str]]] = {"expert": expert_targets, "full": full_targets}
+def projector_targets(config: Pi05Config) -> list[str]:
+    """Those of the expert and the one projection between image tower and prefix: colours and light pass through it."""
+    return ["projector", *expert_targets(config)]
+
+
+def keys_targets(config: Pi05Config) -> list[str]:
+    """Those of the expert, the projector, and the keys and values of every prefix layer: what the expert reads."""
+    layers = [f"prefix_layers.{i}.attention.{name}_proj" for i in range(config.prefix.depth) for name in "kv"]
+    return [*layers, *projector_targets(config)]
+
+
+PROFILES: Mapping[str, Callable[[Pi05Config], list[str]]] = {
+    "expert": expert_targets,
+    "projector": projector_targets,
+    "keys": keys_targets,
+    "full": full_targets,
+}
 """By name: the projections, as `Pi05` names them."""
+
+SWAPPED = "expert"
+"""The profile that a running server takes; what the others learn is written into a bundle."""
 
 
 def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> dict[str, nn.Parameter]:

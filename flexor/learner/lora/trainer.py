@@ -22,6 +22,7 @@ from flexor.learner.lora.live_prefixes import LivePrefixes
 from flexor.learner.lora.mix import Mix
 from flexor.learner.lora.prefix_cache import PrefixCache
 from flexor.learner.lora.prefix_store import PrefixStore
+from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
@@ -255,7 +256,7 @@ class LoraTrainer:
 
     def _prefixes(self, base: str, cache: Path) -> Sequence[Prefixes]:
         """One source a pool; those that keep what they encode share a store, and with it its budget."""
-        if self.settings.profile == "full":
+        if self.settings.profile != SWAPPED:
             return [LivePrefixes(self.model, pool) for pool in self._pools]
         store = PrefixStore(cache, self.settings.cache_mb * 1_000_000)
         return [PrefixCache(self.model, base, self.settings.precision, pool, store) for pool in self._pools]
