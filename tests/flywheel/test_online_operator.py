@@ -65,4 +65,5 @@ def test_a_person_says_how_it_went_and_takes_over_and_an_adapter_comes_of_it(tmp
     assert rows["offer"]["state"] in ("ACTIVE", "REJECTED") and rows["offer"]["episodes"] >= 2
     happened = [entry["event"] for entry in read_audit(tmp_path / "adapters")[0]]
     assert "adapter.shadow" in happened and "adapter.canary" in happened
-    assert told["before"] is None and told["after"] is None and told["episodes"] == 3
+    assert told["before"] is None and told["after"] is None
+    assert told["episodes"] == 3 + rows["offer"]["episodes"] == len(played)

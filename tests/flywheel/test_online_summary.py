@@ -69,7 +69,7 @@ def test_before_first_adapter_and_last_are_told_from_the_stages():
     assert told["before"]["successes"] == 24
     assert told["one_shot"]["successes"] == 36  # of the first that went into service, not of the first that was learned
     assert told["loop"]["successes"] == 37
-    assert told["episodes"] == 60
+    assert told["episodes"] == 60 + 40 + 24  # what adapters were tried in is learned from, too
     assert told["adapters"] == {"learned": 2, "served": 1, "refused": {"no_evidence": 1}}
     assert told["after"]["points"] == 21.0
 
@@ -78,6 +78,12 @@ def test_what_was_forgotten_is_the_base_less_the_last():
     told = summarise(LEDGER)
     assert told["forgetting_points"] == 1.0
     assert told["forgetting_ci95"] == [-1.5, 3.0]
+
+
+def test_what_was_not_measured_is_not_told():
+    nothing = _row(4, "unshifted", 0.0, base=None, last=None, points=None, ci95=[None, None], mcnemar_p=None)
+    told = summarise([*LEDGER[:-1], nothing])
+    assert told["forgetting_points"] is None and told["forgetting_ci95"] is None
 
 
 def test_the_wall_time_leaves_out_what_only_measures_the_ends():
@@ -94,5 +100,5 @@ def test_cycles_carry_what_happened_in_them():
 @pytest.mark.parametrize("length", range(len(LEDGER)))
 def test_a_loop_that_has_not_come_so_far_tells_what_there_is(length: int):
     told = summarise(LEDGER[:length])
-    assert told["episodes"] == sum(row["episodes"] for row in LEDGER[:length] if row["verb"] == "collect")
+    assert told["episodes"] == sum(row["episodes"] for row in LEDGER[:length] if row["verb"] in ("collect", "offer"))
     assert (told["after"] is None) == (length < len(LEDGER) - 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flexor.errors import FlexorError
 from flexor.flywheel.online.settings import OnlineSettings
 from flexor.flywheel.online.wheel import Watcher, Wheel
 from flexor.flywheel.row_file import RowFileError
@@ -107,6 +108,12 @@ def test_without_a_trigger_nothing_is_learned(tmp_path: Path):
         wheel.turn()
         decided = [row for row in wheel._ledger.rows if row["verb"] == "decide"]
     assert [row["learn"] for row in decided] == [False, False] and decided[0]["why"] == "no trigger stands"
+
+
+@pytest.mark.parametrize(("cycles", "seed"), [(26, 0), (12, 0), (1, 3)])
+def test_a_loop_whose_episodes_would_meet_those_that_are_measured_is_refused(tmp_path: Path, cycles: int, seed: int):
+    with pytest.raises(FlexorError, match="seeds that each kind has"):
+        Wheel(tmp_path, cycles, seed, OnlineSettings(), QUIET)
 
 
 @pytest.mark.parametrize(

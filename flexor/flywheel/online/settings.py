@@ -95,7 +95,7 @@ class OfferSettings(BaseModel):
     Attributes:
         episodes: at most, of candidate and parent together.
         velocity: part of the robot's velocity limit that they keep to; 1 is for simulation, where nothing breaks.
-        timeout_s: how long each state of the server may last before the loop gives the adapter up.
+        timeout_s: how long the server is waited for at least before an adapter that it never decides on is an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

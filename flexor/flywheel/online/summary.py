@@ -23,7 +23,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             difference, `mcnemar_p`.
         forgetting_points, forgetting_ci95: the same difference where nothing is shifted, base less last: above 0 is
             forgetting.
-        episodes: that were recorded to learn from.
+        episodes: that could be learned from: collected ones, and those that adapters were tried in.
         wall_minutes: of everything but the measurements before and after.
         adapters: how many were learned, went into service, and were refused, by reason.
         cycles: one row each.
@@ -41,9 +41,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "one_shot": _measured(by, first),
         "loop": _measured(by, last),
         "after": _pair(by.get((numbers[-1] + 1, AFTER))) if numbers else None,
-        "forgetting_points": None if unshifted is None else -unshifted["points"],
-        "forgetting_ci95": None if unshifted is None else [-unshifted["ci95"][1], -unshifted["ci95"][0]],
-        "episodes": sum(by[number, COLLECT]["episodes"] for number in numbers),
+        **_forgetting(unshifted),
+        "episodes": sum(row["episodes"] for row in rows if row["verb"] in (COLLECT, OFFER)),
         "wall_minutes": sum(row["seconds"] for row in working) / 60,
         "adapters": {
             "learned": sum((number, LEARN) in by and by[number, LEARN]["adapter"] is not None for number in numbers),
@@ -63,6 +62,14 @@ def _pair(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if row is None:
         return None
     return {name: row[name] for name in ("base", "last", "points", "ci95", "mcnemar_p")}
+
+
+def _forgetting(row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What was lost where nothing is shifted; None where that was not measured."""
+    if row is None or row["points"] is None:
+        return {"forgetting_points": None, "forgetting_ci95": None}
+    low, high = row["ci95"]
+    return {"forgetting_points": -row["points"], "forgetting_ci95": [-high, -low]}
 
 
 def _cycle(by: Mapping[tuple[int, str], Mapping[str, Any]], number: int) -> dict[str, Any]:

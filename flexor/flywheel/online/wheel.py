@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import open_simulation
 from flexor.flywheel.online.learner_process import learn_adapter
 from flexor.flywheel.online.measuring import Measuring
@@ -40,8 +41,8 @@ from flexor.sim.shift import NONE, Shift
 RESERVE_SEED, COLLECT_SEED, OFFER_SEED, MEASURE_SEED, AFTER_SEED = 1000, 2000, 2500, 5000, 6000
 """Of the first episode of each kind: what is learned from is never measured on, and the other way round."""
 
-SEED_STEP, SEEDS = 1000, 3
-"""By how much one loop's collected and offered episodes differ from another's, and how many loops there are so."""
+SEED_STEP = 1000
+"""By how much the collected and offered episodes of one loop differ from those of the next."""
 
 LEDGER, EPISODES, ADAPTERS, RESERVOIR = "ledger.jsonl", "episodes", "adapters", "reserve"
 
@@ -72,7 +73,7 @@ class Wheel:
         world: bundle_hash, sim, shift, seed and operator of the run; plain values.
 
     Raises:
-        FlexorError: no such bundle, robot or shift.
+        FlexorError: no such bundle, robot or shift, or more cycles than there are seeds for.
         RowFileError: the run is another one, or somebody else's this moment.
     """
 
@@ -89,6 +90,7 @@ class Wheel:
         self._run, self._cycles, self._seed = run, cycles, seed
         self._settings, self._watcher, self._stopped = settings, watcher, stopped
         self._devices = tuple(devices)
+        _check_seeds(cycles, seed, settings)
         changed = settings.domain_shift
         self._sim = sim_robot(settings.task, (*EMBEDDED, *LIBERO))
         self._shift = Shift.parse(changed.current_level, changed.axes, settings.task)
@@ -280,3 +282,18 @@ class Wheel:
                 break
             refused += 1
         return refused
+
+
+def _check_seeds(cycles: int, seed: int, settings: OnlineSettings) -> None:
+    """What is collected, what is offered and what is measured must stay apart.
+
+    Raises:
+        FlexorError: they would not.
+    """
+    room = OFFER_SEED - COLLECT_SEED
+    collected, offered = cycles * settings.collect.episodes, (cycles + 1) * settings.offer.episodes
+    if max(collected, offered) > room or COLLECT_SEED + (seed + 1) * SEED_STEP > MEASURE_SEED:
+        raise FlexorError(
+            f"{cycles} cycles of {settings.collect.episodes} collected and {settings.offer.episodes} offered episodes "
+            f"with seed {seed} need more than the {room} seeds that each kind has; fewer, and a seed of 0 to 2, fit"
+        )

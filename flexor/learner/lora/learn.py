@@ -47,8 +47,8 @@ def learn(
     again with the same arguments.
 
     Args:
-        out: the directory of adapters, in which a folder VERSION-HASH appears; for the profile `full`, which cannot be
-            swapped, the bundle to write, with what was learned in its weights.
+        out: the directory of adapters, in which a folder VERSION-HASH appears; for a profile that cannot be swapped,
+            the bundle to write, with what was learned in its weights.
         replay: folder of the base's own demonstrations, against forgetting.
         pause: called before every micro-batch, held-out ones too; it may take its time.
 
@@ -61,7 +61,9 @@ def learn(
             go on.
     """
     if settings.profile != SWAPPED and out.exists() and not (out / BUNDLE_JSON).is_file():
-        raise FlexorError(f"{out} exists and is no bundle; the profile full writes a bundle: choose another --out")
+        raise FlexorError(
+            f"{out} exists and is no bundle; the profile {settings.profile} writes a bundle: choose another --out"
+        )
     work = work_folder(out)
     with WorkLock(work), naming_the_next_knob(settings):
         return _learn(bundle, episodes, out, settings, watcher, replay, pause, work)
