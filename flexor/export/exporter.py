@@ -113,7 +113,7 @@ class Job:
     def ports(self) -> dict[str, Ports]:
         """Inputs and outputs of "prefix" and "expert"."""
         return {
-            "prefix": prefix_ports(self.config),
+            "prefix": prefix_ports(self.config, self.graphs.rank),
             "expert": expert_ports(self.config, self.graphs.rank, self.graphs.one_step),
         }
 

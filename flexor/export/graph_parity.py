@@ -38,6 +38,10 @@ _TRIED_ON = 8  # observations, to find adapters that matter
 _SIZES = (0.3, 0.6, 1.2, 2.4)
 
 
+Question = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
+"""Images, tokens and noise."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphParity:
     """What was compared.
@@ -98,7 +102,7 @@ def compare_with_source(
         raise FlexorError("parity needs at least one observation; record some: flexor collect")
     program = Program(load_model(source, None), exported.config.flow_steps)
     preprocessor, chunk = Preprocessor(exported), (config.horizon, config.action_dim)
-    asked = []
+    asked: list[Question] = []
     for seed, observation in enumerate(observations):
         noise = np.random.default_rng(seed).standard_normal((1, *chunk), np.float32)
         asked.append((*preprocessor.prepare(observation), noise))
@@ -106,14 +110,13 @@ def compare_with_source(
     pairs: list[list[NDArray[np.float32]]] = [[] for _ in range(ADAPTERS + 1)]
     continued: list[NDArray[np.float32]] = []
     for place, (images, tokens, noise) in enumerate(asked):
-        theirs, ours = program.encode(torch.from_numpy(images), torch.from_numpy(tokens)), engine.encode(images, tokens)
+        question = images, tokens, noise
         for slot, found in enumerate(pairs):
-            expected = _expected(program, theirs, noise, None, slot)
-            found.append(np.stack((expected, engine.denoise(ours, noise, None, slot)[0][0])))
+            found.append(np.stack((_expected(program, question, slot), _answered(engine, question, slot))))
         if exported.config.rtc_max_delay:
             clamp = np.ascontiguousarray(pairs[0][-1][0, : exported.config.rtc_max_delay])
-            expected = _expected(program, theirs, noise, clamp, 0)
-            continued.append(np.stack((expected, engine.denoise(ours, noise, clamp, 0)[0][0])))
+            expected = _expected(program, question, 0, clamp)
+            continued.append(np.stack((expected, _answered(engine, question, 0, clamp))))
         told(place + 1)
     stacked = [np.stack(found).astype(np.float64) for found in pairs]
     base, *adapters = (compare_actions(found) for found in stacked)
@@ -125,23 +128,25 @@ def compare_with_source(
 
 
 def _expected(
-    program: Program, prefix: Any, noise: NDArray[np.float32], clamp: NDArray[np.float32] | None, slot: int
+    program: Program, question: Question, slot: int, clamp: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
+    images, tokens, noise = (torch.from_numpy(array) for array in question)
     held = None if clamp is None else torch.from_numpy(clamp)
-    return program.denoise(prefix, torch.from_numpy(noise), held, slot)[0][0].numpy()
+    return program.denoise(program.encode(images, tokens, slot), noise, held, slot)[0][0].numpy()
 
 
-def _load_adapters(program: Program, engine: Engine, exported: Bundle, rank: int, asked: Sequence[Any]) -> None:
+def _answered(
+    engine: Engine, question: Question, slot: int, clamp: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    images, tokens, noise = question
+    return engine.denoise(engine.encode(images, tokens, slot), noise, clamp, slot)[0][0]
+
+
+def _load_adapters(program: Program, engine: Engine, exported: Bundle, rank: int, asked: Sequence[Question]) -> None:
     """Into slots 1 and above of both: random adapters, the smallest of _SIZES that matter."""
-    prefixes = [program.encode(torch.from_numpy(images), torch.from_numpy(tokens)) for images, tokens, _ in asked]
 
     def answers(slot: int) -> NDArray[np.float32]:
-        return np.stack(
-            [
-                _expected(program, prefix, noise, None, slot)
-                for prefix, (_, _, noise) in zip(prefixes, asked, strict=True)
-            ]
-        )
+        return np.stack([_expected(program, question, slot) for question in asked])
 
     plain = answers(0)
     for slot in range(1, ADAPTERS + 1):

@@ -10,8 +10,6 @@ pairs are neighbours (no score changes when both are reordered alike); norm and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,8 +19,7 @@ from flexor.pi05.expert import flow_times
 from flexor.pi05.expert_weights import ExpertWeights
 from flexor.pi05.fp8 import take_scales
 from flexor.pi05.gemma import EPSILON
-from flexor.pi05.lora import check_slot
-from flexor.pi05.merged_weights import MergedWeights, Packed, own_weights
+from flexor.pi05.merged_weights import MergedWeights, own_weights
 from flexor.pi05.model import Pi05
 
 
@@ -44,22 +41,18 @@ class ExpertProgram:
         model: on the device where sampling runs.
         steps: Euler steps, at least 1.
         precision: of the layers' products.
-        own: weights that adapters are merged into, from `own_weights`, on any device; the model's own when None.
     """
 
-    def __init__(
-        self, model: Pi05, steps: int, precision: str = "fp32", own: Mapping[str, Tensor] | None = None
-    ) -> None:
+    def __init__(self, model: Pi05, steps: int, precision: str = "fp32") -> None:
         config = model.config.expert
         self.heads, self.head_dim, self.width = config.heads, config.head_dim, config.width
         self.steps, self.precision, self._config = steps, precision, model.config
-        here = own_weights(model)
-        self._own, self._device = here if own is None else own, model.action_in_proj.weight.device
-        self._joined = self._device.type != "cpu"
-        base = ExpertWeights(model.config, here.__getitem__, precision, self._joined)
+        device = model.action_in_proj.weight.device
+        self._joined = device.type != "cpu"
+        base = ExpertWeights(model.config, own_weights(model).__getitem__, precision, self._joined)
         self._slots = {0: base}
         self.layers = base.layers  # e4m3 products are known by this place
-        times = flow_times(steps).to(self._device)
+        times = flow_times(steps).to(device)
         # [steps + 1, norms, 3, width]: the last row is flow time 0, that of clamped actions.
         self.table = model.modulations(times).transpose(0, 1).contiguous()
         self.table[:, :, 0] += 1.0
@@ -75,24 +68,19 @@ class ExpertProgram:
         """What slot 0..SLOTS - 1 computes with now."""
         return self._slots.get(slot, self._slots[0])
 
-    def load_slot(self, slot: int, packed: Packed | None) -> None:
-        """Merge an adapter into a slot of 1..SLOTS - 1; None gives it the model's own weights back.
+    def put(self, slot: int, weights: ExpertWeights | None) -> None:
+        """Compute with these weights in a slot of 1..SLOTS - 1; None gives it the model's own back.
 
         From any thread: what is computed meanwhile goes on with the old weights to its end.
-
-        Raises:
-            ValueError: no such slot, or an adapter that is refused; the slot is then as it was.
         """
-        check_slot(slot, first=1)
-        self._slots[slot] = self._slots[0] if packed is None else self.merge(packed)
+        self._slots[slot] = self._slots[0] if weights is None else weights
 
-    def merge(self, packed: Packed) -> ExpertWeights:
+    def merge(self, merged: MergedWeights) -> ExpertWeights:
         """Weights of this model with an adapter, new tensors.
 
         Raises:
-            ValueError: an adapter of another model, or numbers that are not finite.
+            ValueError: numbers that are not finite.
         """
-        merged = MergedWeights(self._config, self._own, packed, self._device)
         weights = ExpertWeights(self._config, merged, self.precision, self._joined)
         take_scales(weights, self._slots[0])
         return weights

@@ -72,8 +72,12 @@ class ExpertWeights:
         self.action_out = (weight("action_out_proj").float(), weight("action_out_proj.bias").float())
 
 
-def assign_weights(to: ExpertWeights, of: ExpertWeights) -> None:
-    """Copy all numbers into tensors that stay where they are; both of the same model, precision and layout."""
+def assign_weights(to: object, of: object) -> None:
+    """Copy all numbers into tensors that stay where they are; both of the same model, precision and layout.
+
+    Args:
+        to, of: products, ExpertWeights, or tuples of such.
+    """
     written: set[int] = set()
     for target, source in zip(weight_tensors(to), weight_tensors(of), strict=True):
         if target.data_ptr() not in written:  # a product keeps views of its weight, too

@@ -1,8 +1,9 @@
-"""LoRA on the action expert, packed: a few tensors over all layers, as engines and exported graphs take them.
+"""LoRA on the projector and the action expert, packed: a few tensors over all layers, as engines and graphs take them.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685: W x becomes W x + (alpha / r) B A x.
 Projections that read the same input are one pair: their A stacked, their B block-diagonal. The time MLP and the adaRMS
-Dense carry none, so that what flow time does can be computed beforehand. Needs no torch.
+Dense carry none, so that what flow time does can be computed beforehand. Of what reads images and words only the
+projector carries one: colours, light and places pass through it. Needs no torch.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ LAYER_PAIRS: dict[str, tuple[str, ...]] = {
 """Pairs of every expert layer, and the projections that each holds, in the order of their rows."""
 
 OUTER_PAIRS: dict[str, tuple[str, ...]] = {"action_in": ("action_in_proj",), "action_out": ("action_out_proj",)}
-"""Pairs outside the layers."""
+"""Pairs of the expert outside its layers."""
+
+EXPERT_PAIRS = LAYER_PAIRS | OUTER_PAIRS
+PREFIX_PAIRS: dict[str, tuple[str, ...]] = {"projector": ("projector",)}
+"""Pairs of what reads images and words."""
+
+PAIRS = PREFIX_PAIRS | EXPERT_PAIRS
 
 SLOTS = 4
-"""Sets of expert weights that a program or an engine holds: slot 0 is the model's own for ever, each other one carries
-an adapter."""
+"""Sets of weights that a program or an engine holds: slot 0 is the model's own for ever, each other one carries an
+adapter."""
 
 Factors = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
 
@@ -57,16 +64,22 @@ def target_sizes(config: Pi05Config) -> dict[str, tuple[int, int]]:
         "mlp.down_proj": (expert.mlp_dim, width),
     }
     sizes = {f"expert.layers.{i}.{name}": size for i in range(expert.depth) for name, size in layer.items()}
-    return sizes | {"action_in_proj": (config.action_dim, width), "action_out_proj": (width, config.action_dim)}
+    outer = {"action_in_proj": (config.action_dim, width), "action_out_proj": (width, config.action_dim)}
+    return {"projector": (config.vision.width, config.prefix.width)} | sizes | outer
 
 
-def packed_shapes(config: Pi05Config, rank: int) -> dict[str, tuple[int, ...]]:
+def packed_shapes(
+    config: Pi05Config, rank: int, pairs: Mapping[str, tuple[str, ...]] = PAIRS
+) -> dict[str, tuple[int, ...]]:
     """Shapes of the packed tensors: `<pair>_a` [L, n r, in] and `<pair>_b` [L, out, n r], without L outside the layers.
 
     n is the number of projections in the pair, `in` what they read, `out` all they give.
+
+    Args:
+        pairs: PAIRS, or those of one program alone: PREFIX_PAIRS or EXPERT_PAIRS.
     """
     sizes, shapes = target_sizes(config), {}
-    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+    for pair, names in pairs.items():
         lead, paths = _paths(config, pair, names)
         inputs, outputs = sizes[paths[0][0]][0], sum(sizes[path][1] for path in paths[0])
         shapes[f"{pair}_a"] = (*lead, len(names) * rank, inputs)
@@ -101,7 +114,7 @@ def pack(config: Pi05Config, factors: Factors, scale: float, rank: int) -> dict[
                 f"most {rank}"
             )
     packed = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(config, rank).items()}
-    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+    for pair, names in PAIRS.items():
         lead, paths = _paths(config, pair, names)
         for layer, group in enumerate(paths):
             whole_a, whole_b = (packed[f"{pair}_{side}"][(layer,) if lead else ()] for side in "ab")
@@ -164,7 +177,7 @@ def check_packed(config: Pi05Config, packed: Mapping[str, NDArray[np.float32]]) 
 def widen(packed: Mapping[str, NDArray[np.float32]], rank: int, larger: int) -> dict[str, NDArray[np.float32]]:
     """The same adapter packed for a larger rank; what is more of it is zero."""
     wide, more = {}, (0, larger - rank)
-    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+    for pair, names in PAIRS.items():
         a, b = packed[f"{pair}_a"], packed[f"{pair}_b"]
         rows = a.reshape(*a.shape[:-2], len(names), rank, a.shape[-1])
         columns = b.reshape(*b.shape[:-1], len(names), rank)
@@ -175,10 +188,15 @@ def widen(packed: Mapping[str, NDArray[np.float32]], rank: int, larger: int) -> 
     return wide
 
 
+def tensor_names(pairs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """What the packed tensors of PREFIX_PAIRS or EXPERT_PAIRS are called: what one program reads of an adapter."""
+    return [f"{pair}_{side}" for pair in pairs for side in "ab"]
+
+
 def packed_rows(config: Pi05Config) -> dict[str, tuple[str, int | None, slice]]:
     """Where a projection is in the packed tensors: its pair, its layer (None outside the layers), its rows of B."""
     sizes, places = target_sizes(config), {}
-    for pair, names in (LAYER_PAIRS | OUTER_PAIRS).items():
+    for pair, names in PAIRS.items():
         lead, paths = _paths(config, pair, names)
         for layer, group in enumerate(paths):
             row = 0
@@ -190,7 +208,7 @@ def packed_rows(config: Pi05Config) -> dict[str, tuple[str, int | None, slice]]:
 
 def _paths(config: Pi05Config, pair: str, names: tuple[str, ...]) -> tuple[tuple[int, ...], list[list[str]]]:
     """What stands before the shape of a pair's tensors, and the full names of its projections, layer by layer."""
-    if pair in OUTER_PAIRS:
+    if pair not in LAYER_PAIRS:
         return (), [list(names)]
     depth = config.expert.depth
     return (depth,), [[f"expert.layers.{layer}.{name}" for name in names] for layer in range(depth)]

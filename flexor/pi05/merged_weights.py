@@ -1,4 +1,4 @@
-"""MergedWeights: the expert's weights with an adapter merged in, one at a time, before anything is rounded or fused."""
+"""MergedWeights: weights with an adapter merged in, one at a time, before anything is rounded or fused."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from flexor.pi05.config import Pi05Config
 from flexor.pi05.lora import check_packed, packed_rows, target_sizes
 from flexor.pi05.model import Pi05
 
+BIASES = ("projector.bias", "action_in_proj.bias", "action_out_proj.bias")
+
 Packed = Mapping[str, NDArray[np.float32]]
 """An adapter as `flexor.pi05.lora` packs it."""
 
 
 def own_weights(model: Pi05) -> dict[str, Tensor]:
-    """The weights of a model that an adapter may change, by their projection, and the biases of two; not copied."""
+    """The weights of a model that an adapter may change, by their projection, and their biases; not copied."""
     parameters = dict(model.named_parameters())
     own = {name: parameters[f"{name}.weight"].detach() for name in target_sizes(model.config)}
-    return own | {name: parameters[name].detach() for name in ("action_in_proj.bias", "action_out_proj.bias")}
+    return own | {name: parameters[name].detach() for name in BIASES}
 
 
 class MergedWeights:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from flexor.pi05.blocked import gated
 from flexor.pi05.expert_program import ExpertProgram, turn, turns
-from flexor.pi05.expert_weights import fuse_qkv
+from flexor.pi05.expert_weights import ExpertWeights, fuse_qkv
 from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaLayer, RmsNorm
 from flexor.pi05.lora import check_slot
-from flexor.pi05.merged_weights import Packed
+from flexor.pi05.merged_weights import MergedWeights, Packed, own_weights
 from flexor.pi05.model import Pi05, check_denoise
-from flexor.pi05.products import DTYPES, PRECISIONS, make_product, take_layers
+from flexor.pi05.products import DTYPES, PRECISIONS, Product, make_product, take_layers
 from flexor.pi05.vision_program import VisionProgram
 
 
@@ -134,17 +134,20 @@ class Program:
                 self._last = _LastLayer(layer, prefix)  # type: ignore[arg-type]
         self._embedding = model.token_embedding.weight.detach().to(stream)
         self._embedding_scale = math.sqrt(self.config.prefix.width)
-        self.expert = ExpertProgram(model, steps, expert, own)
+        self.expert = ExpertProgram(model, steps, expert)
+        self._own = own_weights(model) if own is None else own
+        self._projectors: dict[int, Product] = {}
         self._rope = torch.empty(0)
         self.turns(1)
 
     @torch.inference_mode()
-    def encode(self, images: Tensor, tokens: Tensor) -> ProgramPrefix:
+    def encode(self, images: Tensor, tokens: Tensor, slot: int = 0) -> ProgramPrefix:
         """Run the prefix program on images float32 [V, 3, S, S] in [-1, 1] and tokens int64 [T].
 
         Raises:
-            ValueError: a shape that does not fit the config.
+            ValueError: a shape that does not fit the config, or no such slot.
         """
+        check_slot(slot)
         config = self.config
         size = config.vision.image_size
         if images.ndim != 4 or images.shape[1:] != (3, size, size) or tokens.ndim != 1:
@@ -152,17 +155,20 @@ class Program:
                 f"images {list(images.shape)} and tokens {list(tokens.shape)}; expected [cameras, 3, {size}, {size}] "
                 "and [T]"
             )
-        keys, values = self.read(images, tokens)
+        keys, values = self.read(images, tokens, self.projector(slot))
         count = keys[0].shape[0]
         return ProgramPrefix(keys, values, rope=self.turns(count + config.horizon)[count : count + config.horizon])
 
-    def read(self, images: Tensor, tokens: Tensor, bias: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    def read(
+        self, images: Tensor, tokens: Tensor, projector: Product, bias: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of every layer, as ProgramPrefix has them, of shapes that are known to fit.
 
         Args:
+            projector: of a slot.
             bias: float32 [N], added to the scores of each of the N prefix tokens; None for 0.
         """
-        seen = self._vision(images).flatten(0, 1)
+        seen = self._vision(images, projector).flatten(0, 1)
         x = torch.cat((seen, F.embedding(tokens, self._embedding) * self._embedding_scale))
         rope, keys, values = self.turns(len(x))[: len(x)], [], []
         for layer in self._layers:
@@ -176,7 +182,7 @@ class Program:
     def denoise(
         self, prefix: ProgramPrefix, noise: Tensor, action_prefix: Tensor | None = None, slot: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Sample N chunks from noise float32 [N, H, A] with the weights of slot 0..SLOTS - 1.
+        """Sample N chunks from noise float32 [N, H, A] with the weights of slot 0..SLOTS - 1, on a prefix of its own.
 
         See `Pi05.denoise` for the clamped prefix and the errors.
         """
@@ -186,8 +192,30 @@ class Program:
 
     @torch.inference_mode()
     def load_slot(self, slot: int, packed: Packed | None) -> None:
-        """See `ExpertProgram.load_slot`."""
-        self.expert.load_slot(slot, packed)
+        """Merge an adapter into a slot of 1..SLOTS - 1; None gives it the model's own weights back.
+
+        From any thread: what is computed meanwhile goes on with the old weights to its end.
+
+        Raises:
+            ValueError: no such slot, or an adapter that is refused; the slot is then as it was.
+        """
+        check_slot(slot, first=1)
+        projector, weights = (self.projector(0), None) if packed is None else self.merge(packed)
+        self._projectors[slot] = projector
+        self.expert.put(slot, weights)
+
+    def merge(self, packed: Packed) -> tuple[Product, ExpertWeights]:
+        """Projector and expert of this model with an adapter, new tensors.
+
+        Raises:
+            ValueError: an adapter of another model, or numbers that are not finite.
+        """
+        merged = MergedWeights(self.config, self._own, packed, self._embedding.device)
+        return self._vision.merge(merged), self.expert.merge(merged)
+
+    def projector(self, slot: int) -> Product:
+        """What slot 0..SLOTS - 1 projects image tokens with now."""
+        return self._projectors.get(slot, self._vision.projector)
 
     def turns(self, count: int) -> Tensor:
         """Rotary positions 0, 1, ..., at least `count` of them: complex64 [..., head_dim / 2]."""

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flexor.pi05.blocked import gelu
+from flexor.pi05.fp8 import take_scales
+from flexor.pi05.merged_weights import MergedWeights
 from flexor.pi05.model import Pi05
-from flexor.pi05.products import DTYPES, make_product, take_layers
+from flexor.pi05.products import DTYPES, Product, make_product, take_layers
 from flexor.pi05.siglip import SiglipLayer, split_patches
 
 
@@ -63,11 +65,22 @@ class VisionProgram:
         self._positions = vision.position_embedding.detach().float()
         self._layers = [_Layer(layer, precision) for layer in take_layers(vision.layers, release)]  # type: ignore[arg-type]
         self._post_norm = _Norm(vision.post_norm, self._stream)
-        self._projector = make_product(model.projector.weight, model.projector.bias, precision, self._stream)
+        self._precision = precision
+        self.projector = make_product(model.projector.weight, model.projector.bias, precision, self._stream)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """float32 [V, 3, S, S] in [-1, 1] -> [V, P, width of the prefix]."""
+    def merge(self, merged: MergedWeights) -> Product:
+        """A projector of this model with an adapter, new tensors.
+
+        Raises:
+            ValueError: numbers that are not finite.
+        """
+        projector = make_product(merged("projector"), merged("projector.bias"), self._precision, self._stream)
+        take_scales([projector], [self.projector])
+        return projector
+
+    def __call__(self, images: Tensor, projector: Product) -> Tensor:
+        """float32 [V, 3, S, S] in [-1, 1] -> [V, P, width of the prefix], through the own projector or a merged one."""
         x = (F.linear(split_patches(images, self._patch_size), *self._stem) + self._positions).to(self._stream)
         for layer in self._layers:
             x = layer(x)
-        return self._projector(self._post_norm(x))
+        return projector(self._post_norm(x))

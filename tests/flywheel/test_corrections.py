@@ -11,7 +11,7 @@ from point_world import PointRobot
 from scripted_client import Clock, ScriptedClient
 
 from flexor.errors import FlexorError
-from flexor.flywheel.drive import corrector_of
+from flexor.flywheel.robot_session import corrector_of
 from flexor.runtime.driving.corrector import CorrectionSettings
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings
 from flexor.runtime.driving.run_report import RunReport

@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from flexor.pi05.config import PRESETS
-from flexor.pi05.lora import Factors, pack, packed_shapes, target_sizes
+from flexor.pi05.lora import PAIRS, Factors, pack, packed_shapes, target_sizes
 from flexor.pi05.model import Pi05
 
 CONFIG = PRESETS["pi05-micro"]
@@ -24,11 +24,13 @@ def draw_factors(rank: int, names: list[str] | None = None) -> Factors:
     }
 
 
-def test_targets_are_the_linear_layers_of_the_expert_but_for_what_flow_time_steers() -> None:
+def test_targets_are_the_projector_and_the_linear_layers_of_the_expert_but_for_what_flow_time_steers() -> None:
     model = Pi05(CONFIG)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     left_out = [name for name in linear if "_norm.dense" in name or "time_mlp" in name or name == "expert.norm.dense"]
-    expected = [name for name in linear if name.startswith(("expert.", "action_")) and name not in left_out]
+    expected = [
+        name for name in linear if name.startswith(("projector", "expert.", "action_")) and name not in left_out
+    ]
     assert sorted(target_sizes(CONFIG)) == sorted(expected)
     assert all(
         (linear[name].in_features, linear[name].out_features) == size for name, size in target_sizes(CONFIG).items()
@@ -50,7 +52,7 @@ def test_a_larger_packed_rank_changes_no_product() -> None:
     factors = draw_factors(RANK)
     exact, padded = pack(CONFIG, factors, SCALE, RANK), pack(CONFIG, factors, SCALE, RANK + 5)
     assert {name: array.shape for name, array in padded.items()} == packed_shapes(CONFIG, RANK + 5)
-    for pair in ("qkv", "o", "gate_up", "down", "action_in", "action_out"):
+    for pair in PAIRS:
         np.testing.assert_allclose(
             padded[f"{pair}_b"] @ padded[f"{pair}_a"], exact[f"{pair}_b"] @ exact[f"{pair}_a"], rtol=1e-5, atol=1e-5
         )

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flexor.pi05.lora import LAYER_PAIRS, OUTER_PAIRS, pack, packed_shapes, random_adapter, target_sizes
+from flexor.pi05.lora import LAYER_PAIRS, PAIRS, pack, packed_shapes, random_adapter, target_sizes
 from flexor.pi05.model import Pi05
 from flexor.pi05.program import Program
 
 Draw = Callable[[Pi05, int, int, int], tuple[Tensor, Tensor]]
 Adapter = dict[str, NDArray[np.float32]]
-PAIRS = (*LAYER_PAIRS, *OUTER_PAIRS)
 RANK, SIZE, STEPS = 3, 0.4, 5
 
 
@@ -25,7 +24,7 @@ def chunks(program: Program, inputs: Draw, micro: Pi05, count: int, slot: int, c
     images, tokens = inputs(micro, 1, 2, 9)
     noise = torch.randn(count, 10, 7, generator=torch.Generator().manual_seed(2))
     held = torch.linspace(-1, 1, clamped * 7).view(clamped, 7) if clamped else None
-    return program.denoise(program.encode(images[0], tokens[0]), noise, held, slot)[0]
+    return program.denoise(program.encode(images[0], tokens[0], slot), noise, held, slot)[0]
 
 
 @pytest.mark.parametrize("clamped", [0, 4])
@@ -47,7 +46,7 @@ def test_an_adapter_equals_its_product_added_to_the_weights(
     held = torch.randn(clamped, 7) if clamped else None
     expected = merged.denoise(merged.encode(images, tokens), noise, STEPS, held)
     plain = micro.denoise(micro.encode(images, tokens), noise, STEPS, held)
-    found = program.denoise(program.encode(images[0], tokens[0]), noise, held, slot=2)
+    found = program.denoise(program.encode(images[0], tokens[0], 2), noise, held, slot=2)
     assert (expected[0] - plain[0]).abs().mean() > 0.1 * plain[0].std()
     assert (found[0] - expected[0]).abs().max() <= 1e-5
     assert (found[1] - expected[1]).abs().max() <= 2e-5
@@ -60,7 +59,7 @@ def test_every_tensor_of_an_adapter_reaches_the_actions(micro: Pi05, inputs: Dra
     program = Program(micro, STEPS)
     program.load_slot(1, adapter)
     before = chunks(program, inputs, micro, 1, 1)
-    layers = [None] if pair in OUTER_PAIRS else list(range(micro.config.expert.depth))
+    layers = list(range(micro.config.expert.depth)) if pair in LAYER_PAIRS else [None]
     for layer in layers:
         changed = {name: array.copy() for name, array in adapter.items()}
         changed[f"{pair}_{side}"][layer if layer is not None else ...] *= 1.1
@@ -131,7 +130,7 @@ def _spoilt(adapter: Adapter, name: str, array: NDArray[np.generic] | None) -> A
             r"action_out_b is nan at \[1, 1\]; expected fin",
         ),
         ("qkv_a", lambda x: np.full_like(x, 3e38), "qkv_b times qkv_a added to expert.layers.0.* is not finite"),
-        ("other", lambda x: np.zeros(1, np.float32), "other is unknown; an adapter has qkv_a"),
+        ("other", lambda x: np.zeros(1, np.float32), "other is unknown; an adapter has projector_a"),
     ],
 )
 def test_what_is_no_adapter_of_the_model_leaves_the_slot_as_it_was(

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from flexor.export.graphs.layers import (
     BLOCKED,
+    Factors,
     Heads,
     Product,
+    adapted,
     fused_gate_up,
     fused_qkv,
     geglu,
@@ -25,13 +27,8 @@ from flexor.export.graphs.layers import (
 )
 from flexor.export.graphs.prefix_graph import check_key_heads
 from flexor.pi05.expert import ExpertLayer, flow_times
-from flexor.pi05.lora import LAYER_PAIRS, OUTER_PAIRS
+from flexor.pi05.lora import EXPERT_PAIRS, LAYER_PAIRS, tensor_names
 from flexor.pi05.model import Pi05
-
-PAIRS = (*LAYER_PAIRS, *OUTER_PAIRS)
-
-Factors = tuple[Tensor, Tensor]
-"""A and B of one pair, transposed: [in, n r] and [n r, out]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ class ExpertGraph(nn.Module):
     def arguments(self, given: Mapping[str, Tensor]) -> tuple[Tensor | None, ...]:
         """Arguments of `forward` from tensors by name: those of its parameters, and of an adapter packed."""
         names = ("cache", "length", "noise", "step", "action_prefix", "action_prefix_length", "condition")
-        adapter = [given[f"{pair}_{side}"] for pair in PAIRS for side in "ab"]
+        adapter = [given[name] for name in tensor_names(EXPERT_PAIRS)]
         return (*(given.get(name) for name in names), given["condition_mask"], *adapter)
 
     def forward(
@@ -160,7 +157,7 @@ class ExpertGraph(nn.Module):
             condition: float32 [N, 1, width], a token that actions see beside the prefix, as if it stood behind the
                 last action and always at flow time 0; its keys and values are the expert's own.
             condition_mask: bool [N], False for samples that do not see theirs.
-            adapter: A and B of each of PAIRS, float32, of `lora.packed_shapes`; zeros change nothing.
+            adapter: A and B of each of EXPERT_PAIRS, float32, of `lora.packed_shapes`; zeros change nothing.
 
         Returns:
             actions float32 [N, H, A] and velocities float32 [steps, N, H, A]; for one step the actions after it and
@@ -233,12 +230,6 @@ class ExpertGraph(nn.Module):
         return torch.where(seen, 0.0, BLOCKED)
 
 
-def adapted(product: Product, x: Tensor, factors: Factors) -> Tensor:
-    """product(x) + x A B, as one Gemm on top of the base's own product: with zeros the base bit for bit."""
-    a, b = factors
-    return torch.addmm(product(x), torch.matmul(x, a), b)
-
-
 def unpack(adapter: Sequence[Tensor], depth: int) -> dict[str, list[Factors]]:
     """A and B of each pair, transposed, layer by layer; pairs outside the layers have one.
 
@@ -246,7 +237,7 @@ def unpack(adapter: Sequence[Tensor], depth: int) -> dict[str, list[Factors]]:
     quantiser cannot take apart where the weights are inputs.
     """
     found: dict[str, list[Factors]] = {}
-    for pair, *both in zip(PAIRS, adapter[::2], adapter[1::2], strict=True):
+    for pair, *both in zip(EXPERT_PAIRS, adapter[::2], adapter[1::2], strict=True):
         stacks = [tensor.reshape(-1, *tensor.shape[-2:]).transpose(1, 2) for tensor in both]
         found[pair] = [(stacks[0][index], stacks[1][index]) for index in range(depth if pair in LAYER_PAIRS else 1)]
     return found

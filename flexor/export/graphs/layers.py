@@ -17,6 +17,9 @@ from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaMlp, RmsNorm
 BLOCKED = -2.3819763e38
 """Added to the score of what must not be seen: openpi's number, after which a softmax gives exactly 0."""
 
+Factors = tuple[Tensor, Tensor]
+"""A and B of one pair, transposed: [in, n r] and [n r, out]."""
+
 
 class Product(nn.Module):
     """x [rows, in] -> [rows, out]: fixed weights, stored as [in, out], and a bias where there is one."""
@@ -29,6 +32,12 @@ class Product(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         return torch.matmul(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
+
+
+def adapted(product: Product, x: Tensor, factors: Factors) -> Tensor:
+    """product(x) + x A B, as one Gemm on top of the base's own product: with zeros the base bit for bit."""
+    a, b = factors
+    return torch.addmm(product(x), torch.matmul(x, a), b)
 
 
 class Norm(nn.Module):

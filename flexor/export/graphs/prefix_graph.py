@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from flexor.export.graphs.layers import (
     BLOCKED,
+    Factors,
     Heads,
     Norm,
     Product,
+    adapted,
     fused_gate_up,
     fused_qkv,
     geglu,
@@ -21,6 +23,7 @@ from flexor.export.graphs.layers import (
 )
 from flexor.pi05.config import Pi05Config
 from flexor.pi05.gemma import GemmaLayer
+from flexor.pi05.lora import PREFIX_PAIRS, tensor_names
 from flexor.pi05.model import Pi05
 from flexor.pi05.siglip import Siglip, SiglipLayer, split_patches
 
@@ -60,12 +63,12 @@ class _Vision(nn.Module):
         self.post_norm = vision.post_norm
         self.projector = Product(projector.weight, projector.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, projector: Factors) -> Tensor:
         """[views, 3, S, S] -> [views * patches, width of the prefix]."""
         x = self.stem(split_patches(images, self.patch_size).flatten(0, 1)) + self.positions
         for layer in self.layers:
             x = layer(x, self.views)
-        return self.projector(self.post_norm(x))
+        return adapted(self.projector, self.post_norm(x), projector)
 
 
 class _Layer(nn.Module):
@@ -135,21 +138,25 @@ class PrefixGraph(nn.Module):
 
     def arguments(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Arguments of `forward` from tensors by name."""
-        return tuple(given[name] for name in ("images", "tokens", "token_count"))
+        return tuple(given[name] for name in ("images", "tokens", "token_count", *tensor_names(PREFIX_PAIRS)))
 
-    def forward(self, images: Tensor, tokens: Tensor, token_count: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, tokens: Tensor, token_count: Tensor, projector_a: Tensor, projector_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Read one observation.
 
         Args:
             images: float32 [V, 3, S, S] in [-1, 1].
             tokens: int64 [T], the prompt and then anything.
             token_count: int64 [1], how many of them are the prompt.
+            projector_a, projector_b: float32, of `lora.packed_shapes`; zeros change nothing.
 
         Returns:
             cache float32 [L, 2, P, head_dim], keys (rotated) and values of P = V * patches + T positions, and length
             int64 [1], how many of those positions are real; the rest must not be read.
         """
-        x = torch.cat((self.vision(images), F.embedding(tokens, self.embedding)))
+        seen = self.vision(images, (projector_a.t(), projector_b.t()))
+        x = torch.cat((seen, F.embedding(tokens, self.embedding)))
         length = token_count + self.images
         # Padding comes last, so that positions count real tokens.
         bias = torch.where(torch.arange(self.count) < length, 0.0, BLOCKED)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from flexor.export.onnx.quantise import Feeds
-from flexor.pi05.lora import packed_shapes, random_adapter
+from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, packed_shapes, random_adapter, tensor_names
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.preprocessor import Preprocessor
 from flexor.runtime.observation import Observation
@@ -44,6 +44,7 @@ def make_questions(bundle: Bundle, observations: Sequence[Observation], rank: in
         padded = np.zeros(config.max_prompt_tokens, np.int64)
         padded[: len(tokens)] = tokens
         generator = np.random.default_rng(seed)
+        adapter = random_adapter(config, rank, ADAPTER_SIZE, seed) if seed % 2 else zeros
         chunk = (config.horizon, config.action_dim)
         expert = {
             "noise": generator.standard_normal((1, *chunk), np.float32),
@@ -51,10 +52,15 @@ def make_questions(bundle: Bundle, observations: Sequence[Observation], rank: in
             "action_prefix_length": np.zeros(1, np.int64),
             "condition": np.zeros((1, 1, config.expert.width), np.float32),
             "condition_mask": np.zeros(1, bool),
-            **(random_adapter(config, rank, ADAPTER_SIZE, seed) if seed % 2 else zeros),
+            **{name: adapter[name] for name in tensor_names(EXPERT_PAIRS)},
         }
-        count = np.array([len(tokens)], np.int64)
-        made.append(Question({"images": images, "tokens": padded, "token_count": count}, expert))
+        prefix = {
+            "images": images,
+            "tokens": padded,
+            "token_count": np.array([len(tokens)], np.int64),
+            **{name: adapter[name] for name in tensor_names(PREFIX_PAIRS)},
+        }
+        made.append(Question(prefix, expert))
     return made
 
 

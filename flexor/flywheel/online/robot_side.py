@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from flexor.errors import FlexorError
-from flexor.flywheel.drive import corrector_of
+from flexor.flywheel.robot_session import RobotSession
 from flexor.flywheel.server_process import ServerProcess
 from flexor.runtime.driving.control_loop import Live
-from flexor.runtime.driving.daemon import Daemon
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 from flexor.runtime.driving.run_report import EpisodeResult
 from flexor.runtime.episodes.index_row import EpisodeRow
-from flexor.runtime.episodes.recorder import EpisodeRecorder
+from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
-from flexor.runtime.serving.client import PolicyClient
 from flexor.runtime.teleop.device import Device
-from flexor.runtime.teleop.operator import Operator
 
 START_LIMIT_S = 180.0  # a cold start of the server reads torch from disk, on a machine that may be busy
 
 
 class RobotSide:
-    """A context around robot, client and recorder.
+    """A context around a RobotSession beside a server that is watched.
 
     Args:
         sim: name of the robot.
@@ -36,6 +32,7 @@ class RobotSide:
         log: folder of the episodes.
         settings: of the daemon.
         stopped: asked once a control step; ends an episode as an abort.
+        calibration: of the entropy scores; None leaves them raw.
         devices: of a person who takes over and judges, in the place of the simulator; none of nobody.
         on_line: told when that person is waited for.
     """
@@ -48,41 +45,44 @@ class RobotSide:
         log: Path,
         settings: DaemonSettings,
         stopped: Callable[[], bool],
+        calibration: Calibration | None = None,
         devices: Sequence[Device] = (),
         on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.server = server
-        self._sim, self._make_robot, self._log = sim, make_robot, log
-        self._settings = settings.model_copy(update={"connect_timeout_s": START_LIMIT_S})
-        self._stopped, self._devices, self._on_line = stopped, devices, on_line
-        self._open = ExitStack()
+        self._session = RobotSession(
+            sim,
+            make_robot,
+            server.address,
+            log,
+            settings.model_copy(update={"connect_timeout_s": START_LIMIT_S}),
+            calibration=calibration,
+            devices=devices,
+            correctable=not devices,
+        )
+        self._stopped, self._on_line = stopped, on_line
 
     def __enter__(self) -> RobotSide:
-        with self._open:
-            self._robot = self._make_robot(self._sim)
-            self._open.callback(self._robot.close)
-            self._client = self._open.enter_context(PolicyClient(self.server.address, self._settings.reply_timeout_s))
-            self._recorder = self._open.enter_context(EpisodeRecorder(self._log))
-            spec, settings = self._robot.spec, self._settings
-            self._person = Operator(spec, self._devices, settings.operator) if self._devices else None
-            self._expert = None if self._devices else corrector_of(self._robot, settings.correct)
-            self._open = self._open.pop_all()
+        self._session.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._open.close()
+        self._session.__exit__(kind, error, at)
 
     @property
     def tasks(self) -> list[str]:
         """Of the robot, in their order."""
-        return list(self._robot.spec.tasks)
+        return self._session.tasks
 
-    def play(self, seed: int, correcting: bool, task: str | None = None) -> EpisodeResult:
+    def play(self, seed: int, task: str, correcting: bool) -> EpisodeResult | None:
         """One episode in real time, recorded.
 
         Args:
-            seed: of the robot; it also says which task it is, where none is given.
+            seed: of the robot.
             correcting: whether the robot's expert may take over; a person may at any time.
+
+        Returns:
+            None when it was stopped before the episode began.
 
         Raises:
             FlexorError: what Daemon.run raises; the server's last words when it is gone.
@@ -95,20 +95,9 @@ class RobotSide:
                 waited = True
                 self._on_line(f"episode {seed} {live.task}: ready?")
 
-        daemon = Daemon(
-            self._robot,
-            self._client,
-            self._recorder,
-            self._settings,
-            intervener=self._person or (self._expert if correcting else None),
-            judge=self._person,
-            stopped=self._stopped_or_dead,
-            watch=watch,
-        )
-        results = daemon.run(1, seed, [task or self.tasks[seed % len(self.tasks)]]).results
-        if not results:
-            raise FlexorError(f"episode {seed} was not played; the run was stopped")
-        return results[0]
+        daemon = self._session.daemon(correcting=correcting, stopped=self._stopped_or_dead, watch=watch)
+        results = daemon.run(1, seed, [task]).results
+        return results[0] if results else None
 
     def _stopped_or_dead(self) -> bool:
         # Without a server there is nothing to wait for; its log says more than a timeout would.

@@ -39,6 +39,11 @@ def surprise(settings: EntropySettings, evidence: Evidence) -> list[TriggerEvent
     ]
 
 
+def highest(calibration: Calibration) -> float:
+    """The largest calibrated score that there can be: all samples of a chunk in cells of their own."""
+    return ALARM * math.log2(calibration.scoring.samples) / calibration.thresholds[PRIMARY].tau
+
+
 def _flagged(
     settings: EntropySettings,
     evidence: Evidence,
@@ -74,8 +79,7 @@ def _unfit(settings: EntropySettings, evidence: Evidence, calibration: Calibrati
         its = f"{_bundle(calibration)}/{scoring.adapter}"
         why = f"calibration {calibration.id} is of {its}, not of {evidence.policy}: it is not used; {_MEASURE}"
         return evidence.unable(TRIGGER, "calibration of another policy", why, {**named, "calibrated_policy": its})
-    tau = calibration.thresholds[PRIMARY].tau
-    ceiling = ALARM * math.log2(scoring.samples) / tau
+    tau, ceiling = calibration.thresholds[PRIMARY].tau, highest(calibration)
     if settings.trigger_threshold >= ceiling:
         why = (
             f"no score passes {settings.trigger_threshold:g}: with {scoring.samples} samples and a threshold of "

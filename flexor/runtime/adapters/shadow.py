@@ -1,4 +1,4 @@
-"""Shadow: a candidate's answers beside those that were played, on the same requests, prefixes and noise."""
+"""Shadow: a candidate's answers beside those that were played, on the same requests and noise."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Engine(Protocol):
         precision: fp32, bf16, int8+bf16 (prefix and expert), ...
         flow_steps: Euler steps T of denoise.
         threads: CPU threads it uses.
-        slots: sets of expert weights it holds: slot 0 is the bundle's own for ever, each other one carries an adapter;
+        slots: sets of weights it holds: slot 0 is the bundle's own for ever, each other one carries an adapter;
             1 where it carries none.
         captures: CUDA graphs recorded so far; 0 where nothing is recorded.
     """
@@ -46,24 +46,27 @@ class Engine(Protocol):
         """The quickest flexor.pi05.images.Resample that the engine's library has."""
         ...
 
-    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Any:
-        """Read images [V, 3, S, S] in [-1, 1] and tokens [T] once; the prefix is for denoise alone."""
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64], slot: int = 0) -> Any:
+        """Read images [V, 3, S, S] in [-1, 1] and tokens [T] once; the prefix is for denoise alone.
+
+        slot, 0 or more and below slots, says with which weights: an adapter may change the projector, too.
+        """
 
     def denoise(
         self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None, slot: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Turn noise [N, H, A] into normalised actions [N, H, A] and velocities [T, N, H, A], all the caller's own.
 
-        action_prefix [d, A], normalised, clamps the first d actions of every sample (training-time RTC). slot, 0 or
-        more and below slots, says with which weights; the same prefix serves all of them.
+        action_prefix [d, A], normalised, clamps the first d actions of every sample (training-time RTC). slot is
+        the one that the prefix was encoded with.
         """
         ...
 
     def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
         """Put an adapter into slot 1 or a later one, or with None the bundle's own weights back.
 
-        Any thread may call it, beside one that computes: a call of denoise takes all its weights from before or all
-        from after. Loading takes as long as it takes; the first denoise with the slot at most 1 ms more.
+        Any thread may call it, beside one that computes: a call takes all its weights from before or all from after.
+        Loading takes as long as it takes; the first call with the slot at most 1 ms more.
 
         Args:
             tensors: float32, packed as `flexor.pi05.lora` has it, of any rank.

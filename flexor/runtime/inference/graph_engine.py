@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.pi05.images import pillow_resample
-from flexor.pi05.lora import SLOTS, check_packed, check_slot, packed_shapes, widen
+from flexor.pi05.lora import (
+    EXPERT_PAIRS,
+    PREFIX_PAIRS,
+    SLOTS,
+    check_packed,
+    check_slot,
+    packed_shapes,
+    tensor_names,
+    widen,
+)
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.inference.graphs import ANY, Graphs, Port, Ports, expert_ports, prefix_ports
@@ -79,7 +88,7 @@ class GraphEngine(ABC, Generic[Held]):
         self.precision, self.provider = graphs.precision, provider
         self.flow_steps, self.threads, self.slots = flow_steps, threads, SLOTS
         self._config, self._graphs, self._bundle_id = bundle.model_config, graphs, bundle.id
-        ports = prefix_ports(bundle.config), expert_ports(bundle.config, graphs.rank, graphs.one_step)
+        ports = prefix_ports(bundle.config, graphs.rank), expert_ports(bundle.config, graphs.rank, graphs.one_step)
         self._inputs = [{port.name: port for port in inputs} for inputs, _ in ports]
         self._prefix, self._expert = (
             self._open(bundle.path / name, expected) for name, expected in zip(graphs.files, ports, strict=True)
@@ -87,8 +96,7 @@ class GraphEngine(ABC, Generic[Held]):
         self._tokens = np.zeros(bundle.model_config.max_prompt_tokens, np.int64)
         self._clamp = np.zeros((bundle.config.horizon, bundle.model_config.action_dim), np.float32)
         zeros = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(self._config, graphs.rank).items()}
-        base = {name: self._put(tensor) for name, tensor in zeros.items()}
-        self._slots = [base] * SLOTS
+        self._slots = [self._held(zeros)] * SLOTS
         self._unconditioned: dict[int, dict[str, Held]] = {}
 
     @abstractmethod
@@ -140,17 +148,18 @@ class GraphEngine(ABC, Generic[Held]):
             )
         cls.check_machine(bundle, graphs)
 
-    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> GraphPrefix[Held]:
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64], slot: int = 0) -> GraphPrefix[Held]:
         """See Engine.
 
         Raises:
-            EngineError: more tokens than the graph takes, or images of another shape.
+            EngineError: a slot that there is not, more tokens than the graph takes, or images of another shape.
         """
+        adapter, _ = self._slot(slot)
         if len(tokens) > len(self._tokens):
             raise EngineError(f"the prompt has {len(tokens)} tokens; {self._bundle_id} takes {len(self._tokens)}")
         self._tokens[: len(tokens)] = tokens
         given = {"images": images, "tokens": self._tokens, "token_count": np.array([len(tokens)], np.int64)}
-        cache, length = self._prefix.run(self._checked(given, self._inputs[0]))
+        cache, length = self._prefix.run({**self._checked(given, self._inputs[0]), **adapter})
         return GraphPrefix(cache, length)
 
     def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
@@ -172,7 +181,7 @@ class GraphEngine(ABC, Generic[Held]):
                     f" at most {self._graphs.rank}; export them again: flexor export --rank {rank}"
                 )
             wide = widen(tensors, rank, self._graphs.rank)
-            made = {name: self._put(tensor) for name, tensor in wide.items()}
+            made = self._held(wide)
         self._slots[slot] = made  # at once: a call under way goes on with what it began with
 
     def denoise(
@@ -187,10 +196,7 @@ class GraphEngine(ABC, Generic[Held]):
         Raises:
             EngineError: a slot that there is not, or shapes that do not fit.
         """
-        try:
-            check_slot(slot)
-        except ValueError as error:
-            raise EngineError(str(error)) from error
+        _, adapter = self._slot(slot)
         if self.most_samples is not None and len(noise) > self.most_samples:
             raise EngineError(
                 f"noise has {len(noise)} samples; graphs for {self.name} take at most {self.most_samples} in one call"
@@ -208,7 +214,7 @@ class GraphEngine(ABC, Generic[Held]):
             "cache": prefix.cache,
             "length": prefix.length,
             **self._condition(len(noise)),
-            **self._slots[slot],
+            **adapter,
         }
         if not self._graphs.one_step:
             actions, velocities = self._expert.run(given)
@@ -221,6 +227,25 @@ class GraphEngine(ABC, Generic[Held]):
             steps.append(self._take(velocity))
         assert actions is not None  # there is at least one step
         return self._take(actions), np.stack(steps)
+
+    def _held(self, adapter: Mapping[str, NDArray[np.float32]]) -> tuple[dict[str, Held], dict[str, Held]]:
+        """What each graph takes of an adapter: of all ranks alike."""
+        prefix, expert = (
+            {name: self._put(adapter[name]) for name in tensor_names(pairs)} for pairs in (PREFIX_PAIRS, EXPERT_PAIRS)
+        )
+        return prefix, expert
+
+    def _slot(self, slot: int) -> tuple[dict[str, Held], dict[str, Held]]:
+        """What the graphs take of an adapter.
+
+        Raises:
+            EngineError: there is no such slot.
+        """
+        try:
+            check_slot(slot)
+        except ValueError as error:
+            raise EngineError(str(error)) from error
+        return self._slots[slot]
 
     def _condition(self, count: int) -> dict[str, Held]:
         """No sample sees a conditioning token; made once for every number of samples."""

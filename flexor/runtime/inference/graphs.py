@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import packed_shapes
+from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, packed_shapes
 
 if TYPE_CHECKING:
     from flexor.runtime.inference.bundle_config import BundleConfig
@@ -35,7 +35,7 @@ class Graphs:
     Attributes:
         format: key of GRAPH_FILES.
         prefix, expert: precisions of the two graphs, of GRAPH_PRECISIONS.
-        rank: of the adapters that the expert takes.
+        rank: of the adapters that they take.
         one_step: whether a call of the expert makes one flow step, not all.
         opset: version of the operators, where the format has one.
         source: hash of the bundle that the graphs were made from.
@@ -130,8 +130,8 @@ def cache_positions(config: BundleConfig) -> int:
     return len(config.cameras) * config.model.vision.tokens + config.model.max_prompt_tokens
 
 
-def prefix_ports(config: BundleConfig) -> Ports:
-    """Inputs and outputs of the prefix graph."""
+def prefix_ports(config: BundleConfig, rank: int) -> Ports:
+    """Inputs and outputs of the prefix graph, adapters last."""
     model, size = config.model, config.model.vision.image_size
     inputs = [
         Port(
@@ -139,6 +139,7 @@ def prefix_ports(config: BundleConfig) -> Ports:
         ),
         Port("tokens", "int64", (model.max_prompt_tokens,), "prompt, then anything"),
         Port("token_count", "int64", (1,), "tokens that are the prompt"),
+        *_adapter_ports(model, rank, PREFIX_PAIRS),
     ]
     return inputs, list(_cache_ports(model, cache_positions(config)))
 
@@ -155,10 +156,7 @@ def expert_ports(config: BundleConfig, rank: int, one_step: bool) -> Ports:
         Port("action_prefix_length", "int64", (1,), "actions that are committed"),
         Port("condition", "float32", (ANY, 1, width), "a token that actions see beside the prefix"),
         Port("condition_mask", "bool", (ANY,), "samples that see theirs"),
-        *(
-            Port(name, "float32", shape, "LoRA, packed, alpha / r in B; zeros change nothing")
-            for name, shape in packed_shapes(model, rank).items()
-        ),
+        *_adapter_ports(model, rank, EXPERT_PAIRS),
     ]
     velocities = (ANY, *chunk) if one_step else (steps, ANY, *chunk)
     outputs = [
@@ -166,6 +164,14 @@ def expert_ports(config: BundleConfig, rank: int, one_step: bool) -> Ports:
         Port("velocities", "float32", velocities, "of every flow step: noise less actions"),
     ]
     return inputs, outputs
+
+
+def _adapter_ports(model: Pi05Config, rank: int, pairs: Mapping[str, tuple[str, ...]]) -> list[Port]:
+    shapes = packed_shapes(model, rank, pairs)
+    return [
+        Port(name, "float32", shape, "LoRA, packed, alpha / r in B; zeros change nothing")
+        for name, shape in shapes.items()
+    ]
 
 
 def _cache_ports(model: Pi05Config, positions: int) -> tuple[Port, Port]:

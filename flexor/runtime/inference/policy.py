@@ -27,6 +27,8 @@ class _Asked:
     prefix: Any
     action_prefix: NDArray[np.float32] | None  # [d, A of the model], normalised
     slot: int
+    images: NDArray[np.float32]
+    tokens: NDArray[np.int64]
     answer: NDArray[np.float32] | None = None  # [1, H, A of the model], normalised
 
 
@@ -109,7 +111,7 @@ class Policy:
         clamp = self._preprocessor.clamp(action_prefix)
         noise = generator.standard_normal((1, self._config.horizon, self._config.model.action_dim), np.float32)
         prepared = time.perf_counter()
-        self._asked = _Asked(self.engine.encode(images, tokens), clamp, slot)
+        self._asked = _Asked(self.engine.encode(images, tokens, slot), clamp, slot, images, tokens)
         encoded = time.perf_counter()
         sampled, velocities = self.engine.denoise(self._asked.prefix, noise, clamp, slot)
         self._asked.answer = sampled
@@ -159,7 +161,7 @@ class Policy:
         }
 
     def shadow(self, noise_seed: int, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer the last question again with the weights of another slot, on the same prefix and noise.
+        """Answer the last question again with the weights of another slot, on the same noise.
 
         Args:
             noise_seed: that the question was asked with.
@@ -175,7 +177,8 @@ class Policy:
             raise EngineError("shadow() repeats the last chunk, and there is none yet; call infer() first")
         shape = (1, self._config.horizon, self._config.model.action_dim)
         noise = _generator(noise_seed).standard_normal(shape, np.float32)
-        sampled, _ = self.engine.denoise(asked.prefix, noise, asked.action_prefix, slot)
+        prefix = self.engine.encode(asked.images, asked.tokens, slot)
+        sampled, _ = self.engine.denoise(prefix, noise, asked.action_prefix, slot)
         return asked.answer[0, :, : self._config.action_dim], sampled[0, :, : self._config.action_dim]
 
     def warm_up(self) -> None:

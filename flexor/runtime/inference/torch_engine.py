@@ -85,10 +85,10 @@ class TorchEngine:
         """See Engine."""
         return 0 if self._recorder is None else self._recorder.captures
 
-    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Any:
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64], slot: int = 0) -> Any:
         """See Engine."""
         self._use_threads()
-        return self._runner.encode(self._put(images), self._put(tokens))
+        return self._runner.encode(self._put(images), self._put(tokens), slot)
 
     def denoise(
         self, prefix: Any, noise: NDArray[np.float32], action_prefix: NDArray[np.float32] | None, slot: int = 0
@@ -139,16 +139,21 @@ class _PlainProgram:
         self._model, self._steps = model, steps
 
     @torch.inference_mode()
-    def encode(self, images: Tensor, tokens: Tensor) -> Prefix:
+    def encode(self, images: Tensor, tokens: Tensor, slot: int = 0) -> Prefix:
+        self._check(slot)
         return self._model.encode(images[None], tokens[None])
 
     @torch.inference_mode()
     def denoise(
         self, prefix: Prefix, noise: Tensor, action_prefix: Tensor | None = None, slot: int = 0
     ) -> tuple[Tensor, Tensor]:
+        self._check(slot)
+        return self._model.denoise(prefix, noise, self._steps, action_prefix)
+
+    @staticmethod
+    def _check(slot: int) -> None:
         if slot:
             raise ValueError(f"slot is {slot}; a model of several key heads has slot 0 alone")
-        return self._model.denoise(prefix, noise, self._steps, action_prefix)
 
     def load_slot(self, slot: int, packed: Packed | None) -> None:
         raise ValueError("models of several key heads carry no adapter; serve a model of one key head")

@@ -20,13 +20,16 @@ from flexor.pi05.expert_weights import ExpertWeights, assign_weights
 from flexor.pi05.lora import SLOTS, check_slot
 from flexor.pi05.merged_weights import Packed
 from flexor.pi05.model import check_denoise
-from flexor.pi05.products import DTYPES
+from flexor.pi05.products import DTYPES, Product
 from flexor.pi05.program import Program
 from flexor.pi05.static_denoiser import StaticDenoiser
 from flexor.pi05.static_encoder import StaticEncoder
 
 LENGTHS = (32, 64, 128)
 """Prompts are read with as many tokens as the first of these that holds them, or as the longest prompt has."""
+
+UNKNOWN = -1
+"""No slot."""
 
 Replay = Callable[[], None]
 Record = Callable[[Callable[[], None]], Replay]
@@ -87,19 +90,25 @@ class GraphProgram:
         self._denoisers = {count: StaticDenoiser(program, self._encoder, count, compiled) for count in sorted(samples)}
         longest = program.config.max_prompt_tokens
         self._lengths = (*(length for length in LENGTHS if length < longest), longest)
-        own = program.expert.weights(0)
+        own = program.projector(0), program.expert.weights(0)
         self._slots = (own, *(copy.deepcopy(own) for _ in range(1, SLOTS)))
-        self._staged: dict[int, ExpertWeights] = {}
+        self._staged: dict[int, tuple[Product, ExpertWeights]] = {}
+        self._projecting = 0  # the slot whose projector the encoder has
         self._encodes: dict[int, Replay] = {}
         self._denoises: dict[tuple[int, int], Replay] = {}
         self._there: GraphPrefix | None = None
         self._beside = torch.cuda.Stream(self._encoder.keys.device) if self._encoder.keys.is_cuda else None
 
     @torch.inference_mode()
-    def encode(self, images: Tensor, tokens: Tensor) -> GraphPrefix:
+    def encode(self, images: Tensor, tokens: Tensor, slot: int = 0) -> GraphPrefix:
         """See `Program.encode`; the prefix outlives later calls."""
+        check_slot(slot)
         self._record_all()
+        self._publish(slot)
         encoder = self._encoder
+        if self._projecting != slot:
+            assign_weights(encoder.projector, self._slots[slot][0])
+            self._projecting = slot
         encoder.put(images, tokens)
         self._encodes[next(length for length in self._lengths if length >= len(tokens))]()
         self._there = GraphPrefix(encoder.keys.clone(), encoder.values.clone(), encoder.count.clone())
@@ -130,7 +139,7 @@ class GraphProgram:
         """See `Program.load_slot`: merged here and now, copied to where the graphs read it by the next `denoise`."""
         check_slot(slot, first=1)
         with nullcontext() if self._beside is None else torch.cuda.stream(self._beside):
-            staged = self._slots[0] if packed is None else self._program.expert.merge(packed)
+            staged = self._slots[0] if packed is None else self._program.merge(packed)
         if self._beside is not None:
             self._beside.synchronize()
         self._staged[slot] = staged
@@ -148,13 +157,15 @@ class GraphProgram:
         staged = self._staged.pop(slot, None)
         if staged is not None:
             assign_weights(self._slots[slot], staged)
+            if self._projecting == slot:
+                self._projecting = UNKNOWN
 
     def _record_all(self) -> None:
         """Record every graph there will be: on the first call, since only then all scales are known."""
         if self._encodes:
             return
         for size, denoiser in self._denoisers.items():
-            for slot, weights in enumerate(self._slots):
+            for slot, (_, weights) in enumerate(self._slots):
                 self._denoises[size, slot] = self._record(partial(denoiser.run, weights))
         for length in self._lengths:
             self._encodes[length] = self._record(partial(self._encoder.run, length))

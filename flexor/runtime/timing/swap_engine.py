@@ -40,4 +40,4 @@ class AskedEngine:
 
     def chunk(self, slot: int) -> NDArray[np.float32]:
         """See Carrier."""
-        return self.engine.denoise(self.engine.encode(self._images, self._tokens), self._noise, None, slot)[0]
+        return self.engine.denoise(self.engine.encode(self._images, self._tokens, slot), self._noise, None, slot)[0]

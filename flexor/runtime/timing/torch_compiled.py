@@ -35,7 +35,7 @@ class CompiledEngine:
         model = load_model(bundle, torch.float32)
         self._encode, self._denoise = torch.compile(model.encode), torch.compile(model.denoise)
 
-    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64]) -> Any:
+    def encode(self, images: NDArray[np.float32], tokens: NDArray[np.int64], slot: int = 0) -> Any:
         """See Engine."""
         with torch.no_grad():
             return self._encode(torch.from_numpy(images)[None], torch.from_numpy(tokens)[None])

@@ -91,7 +91,7 @@ def _time(
     for call in range(WARM_UP + n):
         synchronise(device)
         began = time.perf_counter()
-        runner.encode()
+        runner.encode(slot)
         synchronise(device)
         encoded = time.perf_counter()
         runner.denoise(slot)

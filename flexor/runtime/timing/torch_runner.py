@@ -125,9 +125,9 @@ class Runner:
         torch.set_num_threads(self._threads)  # a new thread has another number, and sums differ in their last bit
         self._program.load_slot(slot, tensors)
 
-    def encode(self) -> None:
+    def encode(self, slot: int) -> None:
         """Read images and prompt."""
-        self.prefix = self._program.encode(self._images.to(self._device), self._tokens.to(self._device))
+        self.prefix = self._program.encode(self._images.to(self._device), self._tokens.to(self._device), slot)
 
     def denoise(self, slot: int) -> NDArray[np.float32]:
         """Sample the chunks [N, H, A] on the last prefix."""
@@ -135,5 +135,5 @@ class Runner:
 
     def chunk(self, slot: int) -> NDArray[np.float32]:
         """Both."""
-        self.encode()
+        self.encode(slot)
         return self.denoise(slot)

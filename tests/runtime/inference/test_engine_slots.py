@@ -25,7 +25,7 @@ CLAMP = RNG.uniform(-1, 1, (3, 7)).astype(np.float32)
 
 def ask(engine: Engine, slot: int, count: int = 1, clamp: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     noise = np.random.default_rng(1).standard_normal((count, 10, 7), np.float32)
-    return engine.denoise(engine.encode(IMAGES, TOKENS), noise, clamp, slot)[0]
+    return engine.denoise(engine.encode(IMAGES, TOKENS, slot), noise, clamp, slot)[0]
 
 
 def test_a_slot_answers_as_a_bundle_with_merged_weights(
@@ -46,23 +46,43 @@ def test_a_slot_answers_as_a_bundle_with_merged_weights(
         assert np.abs(ask(engine, 3, count, clamp) - plain).mean() > 0.1 * plain.std()
 
 
-def test_all_slots_read_one_prefix(micro_bundle: Bundle) -> None:
+def test_prefixes_of_all_slots_stand_beside_each_other(micro_bundle: Bundle) -> None:
     engine = open_engine(micro_bundle)
     noise = np.random.default_rng(1).standard_normal((1, 10, 7), np.float32)
     for slot in range(1, engine.slots):
         engine.load_slot(slot, random_adapter(CONFIG, 2, SIZE, slot))
-    prefix = engine.encode(IMAGES, TOKENS)
-    for slot in range(engine.slots):
+    prefixes = [engine.encode(IMAGES, TOKENS, slot) for slot in range(engine.slots)]
+    for slot, prefix in enumerate(prefixes):
         np.testing.assert_array_equal(engine.denoise(prefix, noise, None, slot)[0], ask(engine, slot))
     assert engine.slots == 4 and engine.captures == 0
 
 
-def test_a_chunk_is_of_one_adapter_while_another_thread_loads(micro_bundle: Bundle) -> None:
+def test_an_adapter_of_the_expert_alone_reads_the_bundles_own_prefix(micro_bundle: Bundle) -> None:
+    engine = open_engine(micro_bundle)
+    noise = np.random.default_rng(1).standard_normal((1, 10, 7), np.float32)
+    adapter = random_adapter(CONFIG, 2, SIZE, 1)
+    engine.load_slot(1, {name: array * (not name.startswith("projector")) for name, array in adapter.items()})
+    own = engine.denoise(engine.encode(IMAGES, TOKENS), noise, None, 1)[0]
+    np.testing.assert_array_equal(own, ask(engine, 1))
+    engine.load_slot(1, adapter)
+    assert np.abs(own - ask(engine, 1)).max() > 1e-3
+
+
+def test_a_call_is_of_one_adapter_while_another_thread_loads(micro_bundle: Bundle) -> None:
     engine, adapters = open_engine(micro_bundle), [None, *(random_adapter(CONFIG, 2, SIZE, seed) for seed in (1, 2))]
-    known = []
+    noise, known, seen = np.random.default_rng(1).standard_normal((1, 10, 7), np.float32), [], []
+    own = engine.encode(IMAGES, TOKENS)
+
+    def sampled() -> NDArray[np.float32]:
+        return engine.denoise(own, noise, None, 1)[0]
+
+    def encoded() -> NDArray[np.float32]:
+        return engine.denoise(engine.encode(IMAGES, TOKENS, 1), noise, None, 0)[0]
+
     for adapter in adapters:
         engine.load_slot(1, adapter)
-        known.append(ask(engine, 1))
+        known.append(sampled())
+        seen.append(encoded())
 
     def load() -> None:
         for turn in range(30):
@@ -71,8 +91,9 @@ def test_a_chunk_is_of_one_adapter_while_another_thread_loads(micro_bundle: Bund
     with ThreadPoolExecutor(1) as pool:
         loading, asked = pool.submit(load), 0
         while not loading.done():
-            found, asked = ask(engine, 1), asked + 1
-            assert any(np.array_equal(found, one) for one in known)
+            found, asked = (sampled(), encoded()), asked + 1
+            assert any(np.array_equal(found[0], one) for one in known)
+            assert any(np.array_equal(found[1], one) for one in seen)
         loading.result()
     assert asked > 0
 

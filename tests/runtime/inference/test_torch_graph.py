@@ -52,7 +52,7 @@ def not_recorded(work: Callable[[], None]) -> Callable[[], None]:
 
 def ask(program: Program | GraphProgram, slot: int, *asked: Tensor | None) -> tuple[Tensor, Tensor]:
     images, tokens, noise, held = asked
-    return program.denoise(program.encode(images, tokens), noise, held, slot)  # type: ignore[arg-type]
+    return program.denoise(program.encode(images, tokens, slot), noise, held, slot)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
