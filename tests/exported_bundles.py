@@ -82,12 +82,12 @@ def ask(
 ) -> tuple[np.ndarray, np.ndarray]:
     images, tokens, noise = question(9, count, seed)
     clamp = np.linspace(-1, 1, clamped * 7, dtype=np.float32).reshape(clamped, 7) if clamped else None
-    return engine.denoise(engine.encode(images, tokens), noise, clamp, slot)
+    return engine.denoise(engine.encode(images, tokens, slot), noise, clamp, slot)
 
 
 def expect(program: Program, count: int = 1, clamped: int = 0, slot: int = 0) -> tuple[np.ndarray, np.ndarray]:
     images, tokens, noise = question(9, count)
     clamp = torch.linspace(-1, 1, clamped * 7).reshape(clamped, 7) if clamped else None
-    prefix = program.encode(torch.from_numpy(images), torch.from_numpy(tokens))
+    prefix = program.encode(torch.from_numpy(images), torch.from_numpy(tokens), slot)
     actions, velocities = program.denoise(prefix, torch.from_numpy(noise), clamp, slot)
     return actions.numpy(), velocities.numpy()

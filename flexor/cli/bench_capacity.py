@@ -25,7 +25,9 @@ def capacity(
         str | None, typer.Option(help="Level that success is measured in; none for what was forgotten. As --shift.")
     ] = None,
     demonstrations: Annotated[int, typer.Option(min=10, help="Demonstrations of the changed world.")] = 60,
-    profile: Annotated[str, typer.Option(help="What the adapter changes: expert, projector, keys, full.")] = "expert",
+    profile: Annotated[
+        str, typer.Option(help="What the adapter changes: expert, projector, keys, full.")
+    ] = "projector",
     rank: Annotated[int, typer.Option(min=1, help="r; alpha is four times it.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
     learn_seed: Annotated[int, typer.Option(min=0, help="Of the learner.")] = 0,

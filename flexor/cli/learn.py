@@ -20,11 +20,16 @@ PUSH_TIMEOUT_S = 60.0
 
 
 def learn(
-    bundle: Annotated[str, typer.Option(help="Folder of a bundle, or the name of one that ships with flexor.")],
-    episodes: Annotated[Path, typer.Option(help="Folder of episodes to learn from: what `flexor run --log` writes.")],
+    bundle: Annotated[
+        str | None, typer.Option(help="Folder of a bundle, or the name of one that ships with flexor.")
+    ] = None,
+    episodes: Annotated[
+        Path | None, typer.Option(help="Folder of episodes to learn from: what `flexor run --log` writes.")
+    ] = None,
     out: Annotated[
-        Path, typer.Option(help="Directory of adapters; for other profiles than expert the bundle to write.")
-    ],
+        Path | None,
+        typer.Option(help="Directory of adapters; for the profiles keys and full the bundle to write."),
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Learn one adapter from all successes, and end.")] = False,
     server: Annotated[
@@ -41,6 +46,10 @@ def learn(
     config: Annotated[
         Path | None, typer.Option(help="Settings as YAML: configs/learn.yaml, with --once configs/lora.yaml.")
     ] = None,
+    mock: Annotated[
+        bool,
+        typer.Option("--mock", help="Show collect, learn, publish and swap in half a minute, with made-up numbers."),
+    ] = False,
     json: JsonFile = None,
 ) -> None:
     """Learn adapters from what a robot records, and publish them, until Ctrl-C or SIGTERM.
@@ -55,6 +64,15 @@ def learn(
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
 
+    if mock:
+        if any(given is not None for given in (bundle, episodes, out)):
+            raise typer.BadParameter("makes all of its own; leave the others out", param_hint="--mock")
+        result = _mock()
+        table("a mock of the whole loop; none of its numbers means anything", ("", ""), result.items())
+        write_json(json, result)
+        return
+    if bundle is None or episodes is None or out is None:
+        raise typer.BadParameter("give all three, or --mock", param_hint="--bundle, --episodes, --out")
     if once and count is not None:
         raise typer.BadParameter("--once learns one", param_hint="--count")
     if no_announce and server is None:
@@ -69,6 +87,15 @@ def learn(
             result = _learn_on(bundle, episodes, out, given, server, told, count, replay, config, progress)
     table("learned", ("", ""), result.items())
     write_json(json, result)
+
+
+def _mock() -> dict[str, Any]:
+    import tempfile
+
+    from flexor.flywheel.mock_loop import run_mock
+
+    with tempfile.TemporaryDirectory(prefix="flexor-mock-") as folder:
+        return run_mock(Path(folder), _say)
 
 
 def _learn_once(

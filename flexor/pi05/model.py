@@ -11,6 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flexor.pi05.attention import mask_bias, rotary
 from flexor.pi05.config import Pi05Config
@@ -21,11 +22,16 @@ from flexor.pi05.siglip import Siglip
 
 
 class Pi05(nn.Module):
-    """The architecture of a config; parameters are not drawn here (see `init.initialise`, `init.randomise`)."""
+    """The architecture of a config; parameters are not drawn here (see `init.initialise`, `init.randomise`).
+
+    Attributes:
+        recompute: what the prefix layers keep for a gradient is computed again when it is needed (Chen et al., arXiv
+            1604.06174): less memory, one more forward pass.
+    """
 
     def __init__(self, config: Pi05Config) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.recompute = config, False
         self.vision = Siglip(config.vision)
         self.projector = nn.Linear(config.vision.width, config.prefix.width)
         self.token_embedding = nn.Embedding(config.vocab_size, config.prefix.width)
@@ -59,10 +65,21 @@ class Pi05(nn.Module):
         self._check_inputs(images, tokens)
         if image_mask is not None and not (used := image_mask.any(dim=0)).all():
             images, image_mask = images[:, used], image_mask[:, used]
+        return self.read(self.look(images), tokens, image_mask, token_mask)
+
+    def look(self, images: Tensor) -> Tensor:
+        """Run the image tower alone, on what `encode` takes: [B, V, P, width of the tower]."""
+        pixels = images.flatten(0, 1).to(self.vision.patch_embedding.weight.dtype)
+        return self.vision(pixels).unflatten(0, images.shape[:2])
+
+    def read(
+        self, seen: Tensor, tokens: Tensor, image_mask: Tensor | None = None, token_mask: Tensor | None = None
+    ) -> Prefix:
+        """The rest of `encode`: projector and prefix layers on what `look` gave, and what `encode` takes beside it."""
         if token_mask is not None and not (used := token_mask.any(dim=0)).all():
             tokens, token_mask = tokens[:, used], token_mask[:, used]
-        mask = self._token_mask(images, tokens, image_mask, token_mask)
-        x = self._embed(images, tokens)
+        mask = self._token_mask(seen, tokens, image_mask, token_mask)
+        x = self._embed(seen, tokens)
         if mask is None:
             positions = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
             offset = positions[:, -1] + 1
@@ -72,7 +89,10 @@ class Pi05(nn.Module):
         rope = rotary(positions, self.config.prefix.head_dim, self.config.rope_theta)
         bias, keys, values = mask_bias(mask), [], []
         for layer in self.prefix_layers[:-1]:
-            x, key, value = layer(x, rope, bias)
+            if self.recompute and torch.is_grad_enabled():
+                x, key, value = checkpoint(layer, x, rope, bias, use_reentrant=False)  # type: ignore[misc]
+            else:
+                x, key, value = layer(x, rope, bias)
             keys.append(key)
             values.append(value)
         # Only keys and values of the last layer are ever read.
@@ -156,21 +176,20 @@ class Pi05(nn.Module):
             x[:, :clamped] = action_prefix
         return x, torch.stack(velocities)
 
-    def _embed(self, images: Tensor, tokens: Tensor) -> Tensor:
+    def _embed(self, seen: Tensor, tokens: Tensor) -> Tensor:
         """Image tokens, then text tokens times sqrt(width): [B, N, width]."""
         words = self.token_embedding(tokens) * math.sqrt(self.config.prefix.width)
-        pixels = images.flatten(0, 1).to(self.vision.patch_embedding.weight.dtype)
-        seen = self.projector(self.vision(pixels)).unflatten(0, images.shape[:2]).flatten(1, 2)
-        return torch.cat((seen.to(words.dtype), words), dim=1)
+        projected = self.projector(seen.to(self.projector.weight.dtype)).flatten(1, 2)
+        return torch.cat((projected.to(words.dtype), words), dim=1)
 
     def _token_mask(
-        self, images: Tensor, tokens: Tensor, image_mask: Tensor | None, token_mask: Tensor | None
+        self, seen: Tensor, tokens: Tensor, image_mask: Tensor | None, token_mask: Tensor | None
     ) -> Tensor | None:
         """bool [B, N] over image and text tokens, None when nothing is masked."""
         if (image_mask is None or image_mask.all()) and (token_mask is None or token_mask.all()):
             return None
         if image_mask is None:
-            image_mask = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
+            image_mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
         if token_mask is None:
             token_mask = torch.ones(tokens.shape, dtype=torch.bool, device=tokens.device)
         return torch.cat((image_mask.repeat_interleave(self.config.vision.tokens, dim=1), token_mask), dim=1)

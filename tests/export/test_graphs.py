@@ -8,11 +8,11 @@ import torch
 from exported_bundles import RANK, STEPS, TOKENS, micro_model, question
 from torch import Tensor
 
-from flexor.export.graphs.expert_graph import PAIRS, ExpertGraph
+from flexor.export.graphs.expert_graph import ExpertGraph
 from flexor.export.graphs.prefix_graph import PrefixGraph
 from flexor.pi05.attention import rotary
 from flexor.pi05.expert import AdaRms
-from flexor.pi05.lora import packed_shapes, random_adapter
+from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, packed_shapes, random_adapter, tensor_names
 from flexor.pi05.model import Pi05
 from flexor.pi05.prefix import Prefix
 from flexor.pi05.program import Program
@@ -44,10 +44,8 @@ def padded(tokens: np.ndarray, filler: int) -> Tensor:
 
 def given(model: Pi05, prefix_graph: PrefixGraph, count: int = 1, clamped: int = 0, tokens: int = 9) -> Given:
     images, prompt, noise = question(tokens, count)
-    with torch.inference_mode():
-        cache, length = prefix_graph(torch.from_numpy(images), padded(prompt, 5), torch.tensor([tokens]))
+    cache, length = read(prefix_graph, images, padded(prompt, 5), tokens, zeros(model))
     generator = np.random.default_rng(1)
-    zeros = {name: torch.zeros(shape) for name, shape in packed_shapes(model.config, RANK).items()}
     return {
         "cache": cache,
         "length": length,
@@ -56,8 +54,18 @@ def given(model: Pi05, prefix_graph: PrefixGraph, count: int = 1, clamped: int =
         "action_prefix_length": torch.tensor([clamped]),
         "condition": torch.from_numpy(generator.normal(size=(count, 1, 32)).astype(np.float32)),
         "condition_mask": torch.zeros(count, dtype=torch.bool),
-        **zeros,
+        **zeros(model),
     }
+
+
+def zeros(model: Pi05) -> Given:
+    return {name: torch.zeros(shape) for name, shape in packed_shapes(model.config, RANK).items()}
+
+
+@torch.inference_mode()
+def read(graph: PrefixGraph, images: np.ndarray, row: Tensor, tokens: int, adapter: Given) -> tuple[Tensor, Tensor]:
+    asked = {"images": torch.from_numpy(images), "tokens": row, "token_count": torch.tensor([tokens])}
+    return graph(*graph.arguments(asked | adapter))
 
 
 def adapter(model: Pi05) -> Given:
@@ -77,7 +85,7 @@ def test_a_padded_prompt_gives_the_cache_of_the_prompt_alone(
     images, prompt, _ = question(tokens)
     expected = model.encode(torch.from_numpy(images)[None], torch.from_numpy(prompt)[None])
     for filler in (0, 77):
-        cache, length = prefix_graph(torch.from_numpy(images), padded(prompt, filler), torch.tensor([tokens]))
+        cache, length = read(prefix_graph, images, padded(prompt, filler), tokens, zeros(model))
         assert length.tolist() == [8 + tokens]
         for layer in range(model.config.prefix.depth):
             for side, theirs in enumerate((expected.keys[layer], expected.values[layer])):
@@ -108,10 +116,20 @@ def test_an_adapter_equals_the_one_merged_into_the_weights(
     images, prompt, _ = question(9, count)
     program = Program(model, STEPS)
     program.load_slot(1, {name: tensor.numpy() for name, tensor in adapter(model).items()})
-    prefix = program.encode(torch.from_numpy(images), torch.from_numpy(prompt))
-    plain, merged = (program.denoise(prefix, inputs["noise"], inputs["action_prefix"][:2], slot)[0] for slot in (0, 1))
+    plain, merged = (
+        program.denoise(
+            program.encode(torch.from_numpy(images), torch.from_numpy(prompt), slot),
+            inputs["noise"],
+            inputs["action_prefix"][:2],
+            slot,
+        )[0]
+        for slot in (0, 1)
+    )
     assert (merged - plain).abs().mean() > 0.1 * plain.std()
-    torch.testing.assert_close(run(expert_graph, inputs | adapter(model))[0], merged, atol=1e-5, rtol=1e-5)
+    cache, _ = read(prefix_graph, images, padded(prompt, 5), 9, adapter(model))
+    assert (cache - inputs["cache"]).abs().max() > 0.01
+    found = run(expert_graph, inputs | adapter(model) | {"cache": cache})[0]
+    torch.testing.assert_close(found, merged, atol=1e-5, rtol=1e-5)
 
 
 def test_one_step_after_the_other_is_the_whole(
@@ -174,6 +192,18 @@ def test_what_is_masked_or_zero_changes_no_bit(
         assert torch.equal(run(expert_graph, inputs | change)[0], before), list(change)
 
 
+def test_half_an_adapter_of_the_projector_changes_no_bit_and_the_whole_of_it_does(
+    model: Pi05, prefix_graph: PrefixGraph
+) -> None:
+    images, prompt, _ = question(9)
+    drawn, none = adapter(model), zeros(model)
+    before = read(prefix_graph, images, padded(prompt, 0), 9, none)[0]
+    for name in tensor_names(PREFIX_PAIRS):
+        half = read(prefix_graph, images, padded(prompt, 0), 9, none | {name: drawn[name]})[0]
+        assert torch.equal(half, before), name
+    assert not torch.equal(read(prefix_graph, images, padded(prompt, 0), 9, drawn)[0], before)
+
+
 def test_every_input_and_every_layer_of_an_adapter_reaches_the_actions(
     model: Pi05, prefix_graph: PrefixGraph, expert_graph: ExpertGraph
 ) -> None:
@@ -186,7 +216,7 @@ def test_every_input_and_every_layer_of_an_adapter_reaches_the_actions(
             cache = inputs["cache"].clone()
             cache[layer, side, 0] += 1.0
             changes.append(("cache", cache))
-        for name in (f"{pair}_{side}" for pair in PAIRS for side in "ab"):
+        for name in tensor_names(EXPERT_PAIRS):
             tensor = inputs[name].clone()
             tensor[layer if tensor.ndim == 3 else ...] *= 1.2
             changes.append((name, tensor))
@@ -200,7 +230,7 @@ def test_every_weight_reaches_the_actions(model: Pi05) -> None:
 
     def chunk() -> Tensor:
         graph = PrefixGraph(model, 2, TOKENS)
-        cache, length = graph(torch.from_numpy(images), padded(prompt, 0), torch.tensor([9]))
+        cache, length = read(graph, images, padded(prompt, 0), 9, zeros(model))
         expert = ExpertGraph(model, 1, graph.count)
         inputs = given(model, graph) | {"cache": cache, "length": length}
         return run(expert, inputs)[0]

@@ -23,6 +23,8 @@ from flexor.export.tensorrt.proof import open_as_written
 from flexor.export.tensorrt.quantise import quantise_symmetric
 from flexor.export.tensorrt.report import EngineReport
 from flexor.export.tensorrt.targets import CURRENT, choose_targets
+from flexor.pi05.config import PRESETS
+from flexor.pi05.lora import PREFIX_PAIRS, packed_shapes
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.cuda_device import CudaError, count_devices
 from flexor.runtime.inference.tensorrt_library import RTX, TensorrtLibrary
@@ -45,7 +47,9 @@ def parse(model: onnx.ModelProto, path: Path) -> TensorrtNetwork:
 def feeds(seed: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     images = generator.uniform(-1, 1, (2, 3, 32, 32)).astype(np.float32)
-    return {"images": images, "tokens": generator.integers(3, 280, TOKENS), "token_count": np.array([9])}
+    asked = {"images": images, "tokens": generator.integers(3, 280, TOKENS), "token_count": np.array([9])}
+    shapes = packed_shapes(PRESETS["pi05-micro"], RANK, PREFIX_PAIRS)
+    return asked | {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
 
 def assert_near(narrow: Path, plain: Path, most: float = 0.05) -> None:

@@ -87,7 +87,7 @@ def expected(made: Bundle) -> np.ndarray:
     engine = open_engine(made)
     engine.load_slot(1, random_adapter(made.model_config, RANK, 0.5, 1))
     images, tokens, noise = question(9, 2)
-    return engine.denoise(engine.encode(images, tokens), noise, np.full((3, 7), 0.5, np.float32), 1)[0].ravel()
+    return engine.denoise(engine.encode(images, tokens, 1), noise, np.full((3, 7), 0.5, np.float32), 1)[0].ravel()
 
 
 def files(made: Bundle) -> list[Path]:

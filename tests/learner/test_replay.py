@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from online_episodes import episode_row
 from pydantic import ValidationError
 from recordings import record
 
@@ -21,43 +21,8 @@ from flexor.learner.replay.reservoir import Reservoir
 from flexor.learner.replay.settings import ReplaySettings
 from flexor.runtime.episodes.episode_schema import EpisodeMeta
 from flexor.runtime.episodes.index import EpisodeIndex
-from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.episodes.labelling import label_episode
 from flexor.runtime.episodes.recorder import EpisodeRecorder
-
-
-def row(number: int = 0, **fields) -> EpisodeRow:
-    """A success in which nothing happened."""
-    made = EpisodeRow(
-        id=f"e{number:03d}",
-        file=f"episodes/e{number:03d}.mcap",
-        started="2026-03-01T10:00:00.000000+00:00",
-        duration_s=1.0,
-        robot="sim:made-up",
-        task="red",
-        prompt="",
-        seed="0",
-        bundle="",
-        adapter="base",
-        hz=20.0,
-        outcome="success",
-        label=None,
-        source="sim",
-        recovered=False,
-        steps=1,
-        frames=0,
-        chunks=0,
-        events=0,
-        interventions=0,
-        accel_mean=None,
-        accel_max=None,
-        entropy_bits_mean=None,
-        entropy_bits_max=None,
-        calibrated_max=None,
-        alarm_step=None,
-        bytes=1,
-    )
-    return replace(made, **fields)
 
 
 def act(root: Path, task: str, outcome: str, interventions: int = 0, calibrated: float | None = None) -> str:
@@ -100,7 +65,7 @@ def base(tmp_path: Path) -> Path:
     ],
 )
 def test_priority_is_half_the_calibrated_maximum_and_one_for_failure_and_intervention(fields, priority):
-    assert row(**fields).priority == priority
+    assert episode_row(**fields).priority == priority
 
 
 def test_priority_follows_what_was_recorded_and_what_an_operator_said_later(tmp_path):
@@ -113,11 +78,11 @@ def test_priority_follows_what_was_recorded_and_what_an_operator_said_later(tmp_
 def test_a_weight_halves_with_age_counted_in_episodes_and_with_each_learner():
     settings = ReplaySettings(floor=0.5, half_life=2, used_factor=0.25, exponent=1.0)
     rows = [
-        row(0, outcome="failure", interventions=1),  # 2.5, four younger: a quarter
-        row(1, calibrated_max=1.0),  # 1.0, three younger
-        row(2, outcome="abort"),  # teaches nothing, and is younger than the others all the same
-        row(3, used_by=("a", "b")),  # 0.5, one younger, learned from twice
-        row(4),
+        episode_row(0, outcome="failure", interventions=1),  # 2.5, four younger: a quarter
+        episode_row(1, calibrated_max=1.0),  # 1.0, three younger
+        episode_row(2, outcome="abort"),  # teaches nothing, and is younger than the others all the same
+        episode_row(3, used_by=("a", "b")),  # 0.5, one younger, learned from twice
+        episode_row(4),
     ]
     pool = OnlinePool.of(rows, settings)
     expected = {"e000": 2.5 / 4, "e001": 1.0 * 0.5**1.5, "e003": 0.5 * 0.5**0.5 / 16, "e004": 0.5}
@@ -127,13 +92,22 @@ def test_a_weight_halves_with_age_counted_in_episodes_and_with_each_learner():
 
 
 def test_failures_that_nobody_put_right_are_drawn_only_where_an_objective_learns_from_them():
-    rows = [row(0, outcome="failure"), row(1, outcome="failure", interventions=3), row(2, outcome="unknown")]
+    rows = [
+        episode_row(0, outcome="failure"),
+        episode_row(1, outcome="failure", interventions=3),
+        episode_row(2, outcome="unknown"),
+    ]
     assert list(OnlinePool.of(rows, ReplaySettings()).weights["red"]) == ["e001"]
     assert list(OnlinePool.of(rows, ReplaySettings(failures=True)).weights["red"]) == ["e000", "e001"]
 
 
 def test_the_oldest_of_a_million_can_still_be_drawn():
-    assert OnlinePool.of([row(0), *[row(1, outcome="abort")] * 500_000], ReplaySettings()).weights["red"]["e000"] > 0
+    assert (
+        OnlinePool.of([episode_row(0), *[episode_row(1, outcome="abort")] * 500_000], ReplaySettings()).weights["red"][
+            "e000"
+        ]
+        > 0
+    )
 
 
 @pytest.mark.parametrize(

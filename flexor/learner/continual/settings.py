@@ -63,7 +63,7 @@ class ContinualSettings(LoraSettings):
 
     @model_validator(mode="after")
     def _fits_a_daemon(self) -> Self:
-        if self.profile != SWAPPED:
+        if self.profile not in SWAPPED:
             raise ValueError(f"profile is {self.profile!r}, which no running server takes; learn it with --once")
         if self.replay_share != LoraSettings.model_fields["replay_share"].default:
             raise ValueError(

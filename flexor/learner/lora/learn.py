@@ -60,7 +60,7 @@ def learn(
         FlexorError: the data cannot be used, another learner has the work folder, no memory is left, or the run cannot
             go on.
     """
-    if settings.profile != SWAPPED and out.exists() and not (out / BUNDLE_JSON).is_file():
+    if settings.profile not in SWAPPED and out.exists() and not (out / BUNDLE_JSON).is_file():
         raise FlexorError(
             f"{out} exists and is no bundle; the profile {settings.profile} writes a bundle: choose another --out"
         )
@@ -97,7 +97,7 @@ def _learn(
     result: dict[str, Any] = {"steps": trainer.position, "samples": trainer.samples, "minutes": trainer.seconds / 60}
     for what, start, end in zip(("", "replay_"), before, after, strict=False):
         result |= {f"{what}loss_before": start, f"{what}loss_after": end}
-    if settings.profile != SWAPPED:
+    if settings.profile not in SWAPPED:
         told = {"learned_from": bundle.id, "settings": settings.model_dump(mode="json"), **result}
         return {"bundle": str(write_merged(out, bundle, trainer.model, trainer.factors, told).path), **result}
     folder = write_adapter(

@@ -6,39 +6,20 @@ they are computed without a gradient, kept, and read again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from flexor.learner.lora.prefix_store import PrefixStore
-from flexor.learner.lora.sample_pool import SamplePool
-from flexor.pi05.model import Pi05
+from flexor.learner.lora.kept_encodings import KeptEncodings
+from flexor.learner.lora.sample_pool import Seen
 from flexor.pi05.prefix import Prefix
 
-VERSION = 1  # of what is kept and of how inputs become images and tokens
 
+class PrefixCache(KeptEncodings):
+    """Prefixes of a pool's samples."""
 
-class PrefixCache:
-    """Prefixes of a pool's samples.
-
-    Args:
-        model: whose prefix program encodes; its expert may carry anything.
-        base: hash of the bundle that the model is of.
-        precision: bf16 or fp32, what products are computed in.
-        pool: the samples.
-        store: where they are kept.
-
-    Attributes:
-        encoded, read: how many were computed, and found, so far.
-    """
-
-    def __init__(self, model: Pi05, base: str, precision: str, pool: SamplePool, store: PrefixStore) -> None:
-        self._model, self._pool, self._store = model, pool, store
-        self._precision = precision
-        self._about = f"{VERSION} {base} {precision}"
-        self.encoded = self.read = 0
+    about = "1"
 
     def prefixes(self, rows: Sequence[int], encodings: Sequence[int]) -> Prefix:
         """The prefixes of samples, each in one of its encodings, padded to one length.
@@ -46,28 +27,13 @@ class PrefixCache:
         Raises:
             PrefixStoreError: the disk refuses.
         """
-        kept: list[dict[str, Tensor]] = []
-        for row, encoding in zip(rows, encodings, strict=True):
-            key = hashlib.sha256(f"{self._about} {self._pool.key(row, encoding)}".encode()).hexdigest()
-            tensors = self._store.get(key)
-            if tensors is None:
-                tensors = self._encode(row, encoding)
-                self._store.put(key, tensors)
-                self.encoded += 1
-            else:
-                self.read += 1
-            kept.append(tensors)
-        return join(kept)
+        return join(self.kept(rows, encodings))
 
-    @torch.no_grad()
-    def _encode(self, row: int, encoding: int) -> dict[str, Tensor]:
+    def _encode(self, seen: Seen) -> dict[str, Tensor]:
         """Keys and values of every layer, [L, kv_heads, N, head_dim] each."""
-        seen = self._pool.see(row, encoding)
-        device = self._model.token_embedding.weight.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            prefix = self._model.encode(seen.images.to(device), seen.tokens.to(device))
+        prefix = self._model.encode(seen.images, seen.tokens)
         keys, values = (torch.stack([tensor[0] for tensor in side]) for side in (prefix.keys, prefix.values))
-        return {"keys": keys.cpu().contiguous(), "values": values.cpu().contiguous()}
+        return {"keys": keys, "values": values}
 
 
 def join(kept: Sequence[dict[str, Tensor]]) -> Prefix:

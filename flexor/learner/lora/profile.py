@@ -16,15 +16,15 @@ from torch import nn
 
 from flexor.errors import FlexorError
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import target_sizes
+from flexor.pi05.lora import PREFIX_PAIRS, target_sizes
 from flexor.pi05.model import Pi05
 
 ADAPTER = "default"  # what PEFT calls the only one
 
 
 def expert_targets(config: Pi05Config) -> list[str]:
-    """Projections of the action expert, action_in and action_out: what can be swapped while a server runs."""
-    return list(target_sizes(config))
+    """Projections of the action expert, action_in and action_out: what it does with what it sees."""
+    return [name for name in target_sizes(config) if name not in PREFIX_PAIRS]
 
 
 def full_targets(config: Pi05Config) -> list[str]:
@@ -40,7 +40,7 @@ def full_targets(config: Pi05Config) -> list[str]:
 
 def projector_targets(config: Pi05Config) -> list[str]:
     """Those of the expert and the one projection between image tower and prefix: colours and light pass through it."""
-    return ["projector", *expert_targets(config)]
+    return list(target_sizes(config))
 
 
 def keys_targets(config: Pi05Config) -> list[str]:
@@ -57,8 +57,11 @@ PROFILES: Mapping[str, Callable[[Pi05Config], list[str]]] = {
 }
 """By name: the projections, as `Pi05` names them."""
 
-SWAPPED = "expert"
-"""The profile that a running server takes; what the others learn is written into a bundle."""
+DEFAULT = "projector"
+"""The smallest that fixes a changed world (docs/learning.md)."""
+
+SWAPPED = ("expert", "projector")
+"""The profiles that a running server takes; what the others learn is written into a bundle."""
 
 
 def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> dict[str, nn.Parameter]:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flexor.learner.lora.profile import PROFILES
+from flexor.learner.lora.profile import DEFAULT, PROFILES
 from flexor.learner.trackers import Trackers
 
 
@@ -21,17 +21,19 @@ class LoraSettings(BaseModel):
         batch: samples of a micro-batch; accumulation: micro-batches of an optimiser step.
         draws: (time, noise) draws of the flow loss on each prefix.
         max_delay: largest number of committed actions in training-time real-time chunking; the bundle's own when None.
-        encodings: prefixes of a sample, the first as it was seen, the others of varied frames and words.
+        encodings: of a sample, the first as it was seen, the others of varied frames and words.
         replay_share: share of samples that are of the base's own demonstrations, where there are any.
         lr, warmup_steps, final_lr, weight_decay, clip: of AdamW, its cosine schedule and the norm of its gradients.
         ema: largest decay of the averaged factors, which are the ones that are published.
-        cache_mb: disk budget of the encoded prefixes, MB.
+        gradient_checkpointing: what prefix layers keep for a gradient is computed again when it is needed: less memory,
+            more time; of no use in the profile expert, which needs none.
+        cache_mb: disk budget of what is encoded once, MB.
         trackers: wandb, trackio: who gets the curves besides their file and TensorBoard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: str = "expert"
+    profile: str = DEFAULT
     r: int = Field(default=8, gt=0)
     lora_alpha: float = Field(default=32.0, gt=0)
     seed: int = 0
@@ -60,6 +62,7 @@ class LoraSettings(BaseModel):
     cache_mb: int = Field(default=4096, gt=0)
     checkpoint_s: float = Field(default=20.0, ge=0)
     log_steps: int = Field(default=10, gt=0)
+    gradient_checkpointing: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
     threads: int = Field(default=1, gt=0)
     trackers: Trackers = ()
@@ -74,5 +77,14 @@ class LoraSettings(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree with to be resumed: all that shapes the factors, save the budget."""
-        watching = {"minutes", "steps", "cache_mb", "checkpoint_s", "log_steps", "threads", "trackers"}
+        watching = {
+            "minutes",
+            "steps",
+            "cache_mb",
+            "gradient_checkpointing",
+            "checkpoint_s",
+            "log_steps",
+            "threads",
+            "trackers",
+        }
         return self.model_dump(mode="json", exclude=watching)

@@ -1,7 +1,7 @@
 """Timing: the learner beside plain PEFT training of the same factors, both from the same samples with as many draws.
 
 The other arm is what one would write without a cache: micro-batches of one sample, accumulated, each of which encodes
-its prefix without a gradient. A step of it has as many samples and draws.
+its prefix, with a gradient only where the profile needs one. A step of it has as many samples and draws.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class PlainTrainer(LoraTrainer):
     """A LoraTrainer that keeps no prefix."""
 
     def _prefixes(self, base: str, cache: Path) -> Sequence[Prefixes]:
-        return [UncachedPrefixes(self.model, pool) for pool in self._pools]
+        kind = UncachedPrefixes if self.settings.profile == "expert" else LivePrefixes
+        return [kind(self.model, pool) for pool in self._pools]
 
 
 def time_learner(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,10 +22,10 @@ from flexor.learner.lora.live_prefixes import LivePrefixes
 from flexor.learner.lora.mix import Mix
 from flexor.learner.lora.prefix_cache import PrefixCache
 from flexor.learner.lora.prefix_store import PrefixStore
-from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.lora.sight_cache import SightCache
 from flexor.pi05 import lora
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.prefix import Prefix
@@ -35,6 +35,13 @@ from flexor.runtime.inference.torch_engine import load_model
 DRAWS = 1  # the stream of random numbers of a step; 0 is the order of samples
 HELD_OUT_SAMPLES, HELD_OUT_BATCH = 256, 16
 CHECKPOINT = "checkpoint.safetensors"
+
+KEPT: Mapping[str, type[PrefixCache] | type[SightCache]] = {
+    "expert": PrefixCache,
+    "projector": SightCache,
+    "keys": SightCache,
+}
+"""By profile: what is encoded once. Nothing is where the image tower is trained, too."""
 
 
 class Prefixes(Protocol):
@@ -102,6 +109,7 @@ class LoraTrainer:
         torch.set_num_threads(settings.threads)
         self.settings, self._pools = settings, list(pools)
         self.model = load_model(bundle, torch.float32)
+        self.model.recompute = settings.gradient_checkpointing
         self.factors = Factors(
             self.model, settings.profile, settings.r, settings.lora_alpha, settings.seed, settings.ema
         )
@@ -256,10 +264,10 @@ class LoraTrainer:
 
     def _prefixes(self, base: str, cache: Path) -> Sequence[Prefixes]:
         """One source a pool; those that keep what they encode share a store, and with it its budget."""
-        if self.settings.profile != SWAPPED:
+        if (kind := KEPT.get(self.settings.profile)) is None:
             return [LivePrefixes(self.model, pool) for pool in self._pools]
         store = PrefixStore(cache, self.settings.cache_mb * 1_000_000)
-        return [PrefixCache(self.model, base, self.settings.precision, pool, store) for pool in self._pools]
+        return [kind(self.model, base, self.settings.precision, pool, store) for pool in self._pools]
 
     def _rate(self, spent: float) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * min(spent, 1.0)))

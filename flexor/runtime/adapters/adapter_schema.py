@@ -1,4 +1,4 @@
-"""AdapterSchema: what all adapters of one deployment have in common, so that a swap copies numbers and nothing else."""
+"""AdapterSchema: what an adapter is made of, and what all adapters of one server may be made of."""
 
 from __future__ import annotations
 
@@ -59,18 +59,14 @@ class AdapterSchema(BaseModel):
         return {"rank": self.rank, "alpha": self.alpha, "targets": list(self.targets)}
 
     def difference(self, other: AdapterSchema) -> str:
-        """What another one has otherwise, in words; empty when it is equal."""
+        """Why adapters of another schema cannot be taken, in words; empty when they can: they may change fewer."""
         told = []
         if self.rank != other.rank:
             told.append(f"rank {other.rank}; expected {self.rank}")
         if not math.isclose(self.alpha, other.alpha, rel_tol=1e-9):
             told.append(f"alpha {other.alpha:g}; expected {self.alpha:g}")
-        for word, names in (
-            ("lacks", set(self.targets) - set(other.targets)),
-            ("also changes", set(other.targets) - set(self.targets)),
-        ):
-            if names:
-                told.append(f"{word} {_some(names)}")
+        if more := set(other.targets) - set(self.targets):
+            told.append(f"changes {_some(more)}, which are none of those that may be")
         return "; ".join(told)
 
 

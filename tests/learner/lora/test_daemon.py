@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import adapter_server
 import numpy as np
 import pytest
-from learning_daemon import LIMIT_S, SMALL, Learner, publish, settings
+from learning_daemon import LIMIT_S, SMALL, Learner, publish, settings, start_learner, unused, wait_until
 from recordings import CAMERAS, record
 from safetensors.numpy import load_file
 from telling_process import TellingProcess
@@ -39,16 +37,6 @@ from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.serving.control import ServerControl
 
 QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
-
-
-def unused(data: Path, folder: Path) -> Path:
-    """A folder with the same episodes, from which nobody has learned."""
-    folder.mkdir()
-    (folder / "episodes").symlink_to(data / "episodes")
-    (folder / "sentences.json").write_bytes((data / "sentences.json").read_bytes())
-    for path in sorted((folder / "episodes").glob("*.mcap")):
-        EpisodeIndex(folder).add(path)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -111,21 +99,6 @@ def test_too_few_or_nothing_new_is_not_due_and_time_or_steps_may_be(base: Bundle
     assert max(ratio) < 0.5, "it begins with the parent's factors, drawn anew they would be elsewhere"
 
 
-def start(base: Bundle, data: Path, replay: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    chosen = [f"{key}={value}" for key, value in SMALL.items()] + ["publish.every_episodes=6", "publish.min_episodes=3"]
-    command = [sys.executable, "-m", "flexor", "learn", "--bundle", base.path, "--episodes", data, "--out", out]
-    options = ["--replay", replay, "learner.poll_s=0.05", *chosen, *more]
-    return subprocess.Popen([*map(str, [*command, *options])], stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def address() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="flexor-test-") as folder:
@@ -140,7 +113,7 @@ def test_killed_while_it_learns_and_stopped_before_it_announces_it_ends_with_the
     undisturbed, whole = published
     data, out = unused(changed, tmp_path / "log"), tmp_path / "adapters"
     work = work_folder(out)
-    first = start(base, data, recordings, out, "--server", address)
+    first = start_learner(base, data, recordings, out, "--server", address)
     wait_until(first, lambda: any(row["step"] >= 5 for row in read_curves(work / "0001" / "curves.jsonl")))
     assert os.getpriority(os.PRIO_PROCESS, first.pid) == 19
     assert Path(f"/proc/{first.pid}/oom_score_adj").read_text().strip() == "1000"
@@ -150,7 +123,7 @@ def test_killed_while_it_learns_and_stopped_before_it_announces_it_ends_with_the
     first.communicate(timeout=LIMIT_S)
     assert LearnerState.read(work).plan is not None
 
-    second = start(base, data, recordings, out, "--server", address)
+    second = start_learner(base, data, recordings, out, "--server", address)
     wait_until(second, lambda: LearnerState.read(work).unannounced is not None)  # the server is not there yet
     second.send_signal(signal.SIGTERM)
     second.communicate(timeout=LIMIT_S)

@@ -21,13 +21,14 @@ from flexor.errors import FlexorError
 from flexor.learner.curves import read_curves
 from flexor.learner.demonstrations import load_demonstrations
 from flexor.learner.lora.learn import LearnWatcher, learn
+from flexor.learner.lora.live_prefixes import LivePrefixes
 from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
 from flexor.learner.lora.merged import write_merged
-from flexor.learner.lora.profile import add_lora, expert_targets, full_targets
+from flexor.learner.lora.profile import PROFILES, add_lora
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
-from flexor.learner.lora.trainer import LoraTrainer
+from flexor.learner.lora.trainer import KEPT, LoraTrainer
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.lora import pack, target_sizes
 from flexor.pi05.model import Pi05
@@ -54,14 +55,14 @@ def trainer_of(base: Bundle, data: Path, folder: Path, **changes: Any) -> LoraTr
     return LoraTrainer(base, [pool_of(data, base, chosen)], chosen, folder / "run", folder / "prefixes")
 
 
-@pytest.mark.parametrize(("profile", "targets"), [("expert", expert_targets), ("full", full_targets)])
-def test_a_profile_trains_its_projections_and_nothing_else(base: Bundle, profile: str, targets: Any):
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_a_profile_trains_its_projections_and_nothing_else(base: Bundle, profile: str):
     model = load_model(base, torch.float32)
     trained = add_lora(model.requires_grad_(False), profile, 4, 8.0, seed=0)
     owners = {name.partition(".lora_")[0] for name in trained}
-    assert owners == set(targets(base.model_config))
+    assert owners == set(PROFILES[profile](base.model_config))
     assert len(trained) == 2 * len(owners)
-    assert set(target_sizes(base.model_config)) <= owners
+    assert set(target_sizes(base.model_config)) - owners == ({"projector"} if profile == "expert" else set())
 
 
 def test_fresh_factors_change_no_bit_of_what_the_model_computes(base: Bundle, changed: Path, tmp_path: Path):
@@ -74,8 +75,11 @@ def test_fresh_factors_change_no_bit_of_what_the_model_computes(base: Bundle, ch
     assert len(pool.training)
 
 
-def test_a_cached_prefix_gives_the_loss_of_one_that_is_computed_now(base: Bundle, changed: Path, tmp_path: Path):
-    trainer = trainer_of(base, changed, tmp_path)
+@pytest.mark.parametrize("profile", list(KEPT))
+def test_what_is_encoded_once_gives_the_loss_of_what_is_computed_now(
+    base: Bundle, changed: Path, tmp_path: Path, profile: str
+):
+    trainer = trainer_of(base, changed, tmp_path, profile=profile)
     pool = pool_of(changed, base, trainer.settings)
     rows, encodings = [0, 5, 9, 20], [0, 1, 3, 0]
     actions, committed = pool.chunks(np.array(rows), None)
@@ -92,6 +96,42 @@ def test_a_cached_prefix_gives_the_loss_of_one_that_is_computed_now(base: Bundle
     torch.testing.assert_close(losses[0], alone[0], rtol=1e-5, atol=1e-6)
 
 
+def test_what_the_tower_saw_teaches_the_projector_what_whole_images_do(base: Bundle, changed: Path, tmp_path: Path):
+    kept = trainer_of(base, changed, tmp_path / "kept", profile="projector")
+    live = trainer_of(base, changed, tmp_path / "live", profile="projector")
+    live._sources = [LivePrefixes(live.model, pool_of(changed, base, live.settings))]
+    for trainer in (kept, live):
+        for _ in range(3):
+            trainer.step(1.0)
+    for name, factor in kept.factors.live.items():
+        torch.testing.assert_close(factor, live.factors.live[name], rtol=1e-4, atol=1e-6)
+    a, b = kept.factors.published()["projector"]
+    assert np.abs(b @ a).max() > 0
+
+
+def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base: Bundle, changed: Path, tmp_path: Path):
+    kept: dict[bool, int] = {}
+    published = {}
+    for again in (False, True):
+        trainer = trainer_of(base, changed, tmp_path / str(again), gradient_checkpointing=again)
+        sizes: dict[int, int] = {}
+
+        def pack_hook(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
+            sizes[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+            trainer._sources[0].prefixes([0, 1, 2, 3], [0, 1, 2, 3])
+        kept[again] = sum(sizes.values())
+        for _ in range(2):
+            trainer.step(1.0)
+        published[again] = trainer.factors.published()
+    assert kept[True] < 0.8 * kept[False]
+    for name, factors in published[True].items():
+        for factor, plain in zip(factors, published[False][name], strict=True):
+            np.testing.assert_allclose(factor, plain, rtol=1e-4, atol=1e-7)
+
+
 def test_each_encoding_is_computed_once_and_another_base_finds_none_of_them(
     base: Bundle, changed: Path, tmp_path: Path
 ):
@@ -102,7 +142,7 @@ def test_each_encoding_is_computed_once_and_another_base_finds_none_of_them(
     again._sources[0].prefixes([1, 2, 2], [0, 2, 3])
     assert (first._sources[0].encoded, first._sources[0].read) == (2, 4)  # type: ignore[attr-defined]
     assert (again._sources[0].encoded, again._sources[0].read) == (1, 2)  # type: ignore[attr-defined]
-    again._sources[0]._about = "another base"  # type: ignore[attr-defined]
+    again._sources[0]._named = "another base"  # type: ignore[attr-defined]
     again._sources[0].prefixes([1], [0])
     assert again._sources[0].encoded == 2  # type: ignore[attr-defined]
 
@@ -177,9 +217,9 @@ def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
     engine.load_slot(1, packed)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, config.vision.image_size, config.vision.image_size))
     tokens, noise = np.arange(6), np.random.default_rng(1).normal(size=(1, 10, 7)).astype(np.float32)
-    prefix = engine.encode(images.astype(np.float32), tokens)
-    sampled, _ = engine.denoise(prefix, noise, None, slot=1)
-    plain, _ = engine.denoise(prefix, noise, None)
+    plain, sampled = (
+        engine.denoise(engine.encode(images.astype(np.float32), tokens, slot), noise, None, slot)[0] for slot in (0, 1)
+    )
     with torch.no_grad():
         seen = trainer.model.encode(torch.from_numpy(images.astype(np.float32))[None], torch.from_numpy(tokens)[None])
         expected, _ = trainer.model.denoise(seen, torch.from_numpy(noise), engine.flow_steps)
@@ -187,7 +227,7 @@ def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
     assert np.abs(sampled - plain).max() > 1e-2
 
 
-@pytest.mark.parametrize("profile", ["expert", "full"])
+@pytest.mark.parametrize("profile", ["expert", "projector", "full"])
 def test_learning_publishes_an_adapter_or_for_the_whole_model_a_bundle(
     base: Bundle, changed: Path, tmp_path: Path, profile: str
 ):
@@ -215,15 +255,16 @@ def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, 
     [
         ({"r": 16}, "r=8"),
         ({}, "precision=bf16"),
-        ({"precision": "bf16", "profile": "full"}, "profile=expert"),
-        ({"precision": "bf16"}, "batch=1 accumulation=8"),
-        ({"precision": "bf16", "batch": 1}, "draws=1"),
+        ({"precision": "bf16"}, "gradient_checkpointing=true"),
+        ({"precision": "bf16", "profile": "expert"}, "batch=1 accumulation=8"),
+        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1}, "draws=1"),
+        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "draws": 1}, "profile=expert"),
     ],
 )
 def test_memory_is_saved_in_the_order_of_the_recipe(chosen: dict[str, Any], knob: str):
     found = next_knob(settings(**chosen))
     assert found is not None and found.startswith(knob)
-    assert next_knob(settings(precision="bf16", batch=1, draws=1)) is None
+    assert next_knob(settings(precision="bf16", profile="expert", batch=1, draws=1)) is None
 
 
 def test_out_of_memory_ends_with_the_setting_to_change(base: Bundle, changed: Path, tmp_path: Path):

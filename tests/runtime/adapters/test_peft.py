@@ -33,7 +33,7 @@ def of_engine(bundle: Bundle, packed: Any) -> np.ndarray:
     images, tokens, noise = question(bundle)
     engine = open_engine(bundle, flow_steps=STEPS)
     engine.load_slot(1, packed)
-    return engine.denoise(engine.encode(images, tokens), noise, None, 1)[0]
+    return engine.denoise(engine.encode(images, tokens, 1), noise, None, 1)[0]
 
 
 def of_peft(bundle: Bundle, model: Any) -> np.ndarray:

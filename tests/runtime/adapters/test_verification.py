@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,13 +140,21 @@ def test_another_rank_alpha_or_target_is_told(verifier: Verifier, write: Write) 
     assert reason(verifier, write(alpha=16.0), "alpha 16; expected 8") == "wrong_schema"
 
 
-def test_an_adapter_without_one_projection_is_of_another_schema(
+def test_an_adapter_of_the_expert_alone_is_taken_and_changes_no_projector(
     verifier: Verifier, micro_bundle: Bundle, root: Path
 ) -> None:
     factors = draw_factors(micro_bundle.model_config)
-    del factors["action_out_proj"]
-    path = write_adapter(root, factors, micro_bundle, rank=RANK, alpha=ALPHA)
-    assert reason(verifier, path, "lacks action_out_proj") == "wrong_schema"
+    del factors["projector"]
+    packed = verifier.verify(write_adapter(root, factors, micro_bundle, rank=RANK, alpha=ALPHA)).packed
+    assert not packed["projector_a"].any() and not packed["projector_b"].any() and packed["action_out_b"].any()
+
+
+def test_a_server_of_fewer_projections_refuses_an_adapter_that_changes_another(
+    verifier: Verifier, write: Write
+) -> None:
+    fewer = tuple(name for name in verifier.schema.targets if name != "projector")
+    strict = replace(verifier, schema=verifier.schema.model_copy(update={"targets": fewer}))
+    assert reason(strict, write(), "changes projector, which are none of those") == "wrong_schema"
 
 
 @pytest.mark.parametrize(
