@@ -14,6 +14,7 @@ from flexor.cli.bench_learn import learn
 from flexor.cli.bench_precisions import precisions
 from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
+from flexor.cli.bench_slack import slack
 from flexor.cli.bench_swap import swap
 from flexor.cli.bench_wire import wire
 from flexor.cli.report import JsonFile
@@ -102,6 +103,7 @@ app.command()(precisions)
 app.command()(roofline)
 app.command()(swap)
 app.command()(learn)
+app.command()(slack)
 app.command()(gpu)
 app.command()(sim)
 

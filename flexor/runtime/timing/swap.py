@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import random_adapter
+from flexor.pi05.lora import SLOTS, random_adapter
+from flexor.runtime.adapters.adapter_slots import AdapterSlots, Carried
 
 RANK, SIZE = 8, 0.1  # of the adapters
 SLOT = 1
 WARM_UP = 3
+LOOK_EVERY_S = 0.0005  # for a slot that nothing computes with
 Told = Callable[[str, int, int], None]
 Adapter = Mapping[str, NDArray[np.float32]]
 
@@ -52,13 +54,13 @@ def measure_swap(
         engine_ms: how much longer the first chunk after a swap takes than the one after it, the quickest of n each (a
         swap is far less than what neighbours add to a chunk); load_ms: of loading a slot, median; carry_ratio: a chunk
         with an adapter to one without, in turns, medians; base_p50_ms, carry_p50_ms; lost: chunks, while a thread
-        loads, that are of no adapter whole; chunks: of these, all; recaptures: CUDA graphs recorded since the first
-        chunk; max_diff_cold: largest difference to an engine that loaded the adapter first of all; n.
+        swaps, that are not wholly of their adapter; chunks: of these, all; recaptures: CUDA graphs recorded since the
+        first chunk; max_diff_cold: largest difference to an engine that loaded the adapter first of all; n.
     """
     adapters = [random_adapter(config, RANK, SIZE, seed) for seed in (0, 1)]
     for _ in range(WARM_UP):
-        carrier.chunk(0)
-        carrier.chunk(SLOT)
+        for slot in range(SLOTS):
+            carrier.chunk(slot)
     captures = carrier.captures
     known = []
     for adapter in adapters:
@@ -122,20 +124,27 @@ def _carry(carrier: Carrier, n: int, told: Told) -> tuple[list[float], list[floa
 def _swap_beside(
     carrier: Carrier, adapters: Sequence[Adapter], known: list[NDArray[np.float32]], n: int, told: Told
 ) -> tuple[int, int]:
-    """Chunks while another thread swaps n times, and how many of them are neither one adapter's nor the other's."""
-    carrier.load_slot(SLOT, adapters[0])
+    """Chunks while another thread swaps n times as a server does, and how many are not those of their adapter."""
+    slots = AdapterSlots(SLOTS)
 
     def load() -> None:
         for turn in range(n):
-            carrier.load_slot(SLOT, adapters[turn % 2])
+            while (slot := slots.free()) is None:
+                time.sleep(LOOK_EVERY_S)
+            carrier.load_slot(slot, adapters[turn % 2])
+            slots.activate(Carried(slot, str(turn % 2)), at_once=True)
             told("swapping beside chunks", turn + 1, n)
 
+    carrier.load_slot(SLOT, adapters[1])
+    slots.activate(Carried(SLOT, "1"), at_once=True)
     chunks = lost = 0
     with ThreadPoolExecutor(1, "swaps") as pool:
         loading = pool.submit(load)
         while not loading.done():
-            found = carrier.chunk(SLOT)
+            carried = slots.take("a robot")
+            found = carrier.chunk(carried.slot)
             chunks += 1
-            lost += not any(np.array_equal(found, one) for one in known)
+            lost += not np.array_equal(found, known[int(carried.adapter)])
+            slots.leave()
     loading.result()  # what ended it early is no measurement
     return chunks, lost
