@@ -48,7 +48,8 @@ def flywheel(
     """
     from flexor.cli.report import console, progress_console, table, write_json
     from flexor.flywheel.online.settings import OnlineSettings
-    from flexor.flywheel.online.wheel import Watcher, Wheel
+    from flexor.flywheel.online.watcher import Watcher
+    from flexor.flywheel.online.wheel import Wheel
     from flexor.runtime.driving.stop_signal import StopSignal
     from flexor.runtime.teleop.devices import open_devices
     from flexor.settings import load_settings

@@ -27,6 +27,24 @@ def row_key(row: Mapping[str, Any]) -> tuple[str, int, str | None]:
     return row["task"], row["seed"], row.get("original")
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows that are finished, oldest first, of a file that somebody else may be filling.
+
+    Raises:
+        RowFileError: it cannot be read, or is no file of rows.
+    """
+    try:
+        content = path.read_bytes()
+        first, *rows = (json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines() or [b"{}"])
+        if rows and "conditions" not in first:
+            raise ValueError("its first line names no conditions")
+    except OSError as error:
+        raise RowFileError(f"{path} cannot be read: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise RowFileError(f"{path} is no file of rows ({error}); move it away") from error
+    return rows
+
+
 class RowFile:
     """A file of rows open for appending; a context. While it is open, no other process can open it.
 

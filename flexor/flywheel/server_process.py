@@ -6,14 +6,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from flexor.errors import FlexorError
 from flexor.runtime.child_process import end, end_with_parent
+from flexor.runtime.serving.channel import ServerRefused, ServerTimeout
+from flexor.runtime.serving.control import ServerControl
 
 STOP_S = 10.0
+ASK_S, ASK_EVERY_S = 1.0, 0.2
 LOG_TAIL_CHARS = 2000
 
 
@@ -64,6 +68,26 @@ class ServerProcess:
         if code is not None:
             log = self._log().read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
             raise FlexorError(f"the policy server ended with code {code}: {log or 'it said nothing'}")
+
+    def wait_ready(self, limit_s: float, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until it answers requests and takes orders; False when it was stopped before.
+
+        Raises:
+            FlexorError: it ended, or is not ready after `limit_s`.
+        """
+        deadline, trouble = time.monotonic() + limit_s, "it is still warming up"
+        with ServerControl(self.address, ASK_S) as control:
+            while time.monotonic() < deadline:
+                self.check()
+                if stopped():
+                    return False
+                try:
+                    if control.stats()["ready"]:
+                        return True
+                except (ServerTimeout, ServerRefused) as error:
+                    trouble = str(error)
+                time.sleep(ASK_EVERY_S)
+        raise FlexorError(f"the policy server is not ready after {limit_s:g} s ({trouble}); see {self._log()}")
 
     def _remove(self) -> None:
         if self._folder is not None:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from flexor.flywheel.online.settings import OnlineSettings
-from flexor.flywheel.online.wheel import Watcher, Wheel
+from flexor.flywheel.online.watcher import Watcher
+from flexor.flywheel.online.wheel import Wheel
 from flexor.runtime.adapters.audit_log import read_audit
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.settings import load_settings

@@ -9,14 +9,23 @@ import pytest
 
 from flexor.errors import FlexorError
 from flexor.flywheel.online.settings import OnlineSettings
-from flexor.flywheel.online.wheel import Watcher, Wheel
+from flexor.flywheel.online.watcher import Watcher
+from flexor.flywheel.online.wheel import Wheel
 from flexor.flywheel.row_file import RowFileError
 from flexor.settings import SettingsError, load_settings
 
 QUIET = Watcher(lambda stage: None, lambda line: None, lambda row: None)
 FIGURES = {"success_rate": 0.5, "successes": 1, "episodes": 2, "ci95": [0.1, 0.9]}
 COLLECTED = {"episodes": 2, "successes_alone": 1, "interventions": 0, "failure_labels": {}}
-PAIR = {"base": FIGURES, "last": FIGURES, "points": 0.0, "ci95": [-1.0, 1.0], "mcnemar_p": 1.0}
+PAIR = {
+    "adapter": "base",
+    "rows": [],
+    "base": FIGURES,
+    "last": FIGURES,
+    "points": 0.0,
+    "ci95": [-1.0, 1.0],
+    "mcnemar_p": 1.0,
+}
 OFFERED = {"adapter": "1-aaaaaaaaaaaa", "state": "REJECTED", "reason": "no_evidence", "told": "", "episodes": 4}
 FOUND: dict[str, dict[str, Any]] = {
     "reserve": {"episodes": 2},

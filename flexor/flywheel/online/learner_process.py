@@ -12,6 +12,7 @@ import yaml
 from flexor.errors import FlexorError
 from flexor.flywheel.campaign.child_command import run_command
 from flexor.flywheel.online.settings import OnlineSettings
+from flexor.flywheel.online.stages import LoopStopped
 from flexor.runtime.adapters.adapter_folder import AdapterFolder
 from flexor.runtime.inference.bundle import Bundle
 
@@ -27,6 +28,7 @@ def learn_adapter(
     server: str,
     replay: Path | None,
     on_line: Callable[[str], None],
+    stopped: Callable[[], bool],
 ) -> dict[str, Any]:
     """Learn one adapter from the episodes of a run, in the server's slack.
 
@@ -36,11 +38,13 @@ def learn_adapter(
         server: beside which it is learned; it is told of the adapter by who called this.
         replay: the base's own demonstrations.
         on_line: told its progress.
+        stopped: asked twice a second; ends the learner, which keeps a checkpoint.
 
     Returns:
         adapter, and the numbers of its manifest: loss_before, loss_after, steps, samples, minutes.
 
     Raises:
+        LoopStopped: it was stopped.
         FlexorError: it did not learn one in time; the words of the learner.
     """
     file = run / SETTINGS
@@ -62,6 +66,8 @@ def learn_adapter(
 
     def watch(line: str) -> None:
         nonlocal said
+        if stopped():
+            raise LoopStopped
         if line != said:  # it is asked twice a second
             said = line
             on_line(line)

@@ -9,6 +9,7 @@ from typing import Any
 from flexor.errors import FlexorError
 from flexor.flywheel.online.robot_side import RobotSide, told
 from flexor.flywheel.online.settings import OfferSettings
+from flexor.flywheel.online.stages import LoopStopped
 from flexor.runtime.adapters.store_state import UNDER_WAY
 from flexor.runtime.serving.channel import ServerRefused
 from flexor.runtime.serving.control import ServerControl
@@ -21,22 +22,30 @@ class Offering:
     """Args:
     robot: that plays the episodes, nobody correcting it.
     settings: how it is tried.
+    task_of: which task the episode of a seed is.
     on_line: told every episode in words.
     stopped: whether to end.
     """
 
     def __init__(
-        self, robot: RobotSide, settings: OfferSettings, on_line: Callable[[str], None], stopped: Callable[[], bool]
+        self,
+        robot: RobotSide,
+        settings: OfferSettings,
+        task_of: Callable[[int], str],
+        on_line: Callable[[str], None],
+        stopped: Callable[[], bool],
     ) -> None:
-        self._robot, self._settings, self._on_line, self._stopped = robot, settings, on_line, stopped
+        self._robot, self._settings, self._task_of = robot, settings, task_of
+        self._on_line, self._stopped = on_line, stopped
 
-    def make(self, adapter: str, seed: int) -> dict[str, Any] | None:
-        """Push an adapter, unless it is known, and play each seed from `seed` on twice until it is decided.
+    def make(self, adapter: str, seeds: range) -> dict[str, Any]:
+        """Push an adapter, unless it is known, and play each seed twice, over and over, until it is decided.
 
         Returns:
-            adapter, state, reason, told, episodes (played for it); None when stopped.
+            adapter, state, reason and told.
 
         Raises:
+            LoopStopped: it was stopped.
             FlexorError: the server never decides.
         """
         row = self._announced(adapter)
@@ -48,13 +57,15 @@ class Offering:
                     f"{adapter} is still {row['state']} after {played} episodes; `flexor adapter list` tells what it "
                     "waits for"
                 )
+            seed = seeds[played // 2 % len(seeds)]
             for _ in range(2):  # the two of a pair see the same scene
-                if self._stopped():
-                    return None
-                self._on_line(told(self._robot.play(seed + played // 2, correcting=False)))
+                result = None if self._stopped() else self._robot.play(seed, self._task_of(seed), correcting=False)
+                if result is None:
+                    raise LoopStopped
+                self._on_line(told(result))
                 played += 1
             row = self._row(adapter)
-        return {"adapter": adapter, **{key: row[key] for key in ("state", "reason", "told")}, "episodes": played}
+        return {"adapter": adapter, **{key: row[key] for key in ("state", "reason", "told")}}
 
     def _announced(self, adapter: str) -> dict[str, Any]:
         row = self._row(adapter)

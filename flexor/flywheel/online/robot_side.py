@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from flexor.errors import FlexorError
+from flexor.flywheel.online.stages import LoopStopped
 from flexor.flywheel.robot_session import RobotSession
 from flexor.flywheel.server_process import ServerProcess
 from flexor.runtime.driving.control_loop import Live
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 from flexor.runtime.driving.run_report import EpisodeResult
+from flexor.runtime.episodes.episode_check import check_root, repair
 from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
@@ -61,13 +63,23 @@ class RobotSide:
             correctable=not devices,
         )
         self._stopped, self._on_line = stopped, on_line
+        self._open = ExitStack()
 
     def __enter__(self) -> RobotSide:
-        self._session.__enter__()
+        """
+        Raises:
+            LoopStopped: it was stopped before the server was ready.
+            FlexorError: what opening the parts raises; the server is not ready in time, or gone.
+        """
+        with self._open as parts:
+            parts.enter_context(self._session)
+            if not self.server.wait_ready(START_LIMIT_S, self._stopped):
+                raise LoopStopped
+            self._open = parts.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._session.__exit__(kind, error, at)
+        self._open.close()
 
     @property
     def tasks(self) -> list[str]:
@@ -121,3 +133,13 @@ def counts(rows: Iterable[EpisodeRow]) -> dict[str, Any]:
         "interventions": sum(row.interventions > 0 for row in rows),
         "failure_labels": dict(Counter(row.label for row in rows if row.outcome == "failure" and row.label)),
     }
+
+
+def mended(log: Path) -> Iterator[str]:
+    """Make whole what a killed process left of its episodes, and tell what was done, in words.
+
+    Raises:
+        EpisodeError: the disk refuses.
+    """
+    for problem in check_root(log).problems if (log / "episodes").is_dir() else ():
+        yield f"{problem.file} ({problem.detail}): {repair(log, problem)}"

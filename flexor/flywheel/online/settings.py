@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -93,14 +94,15 @@ class OfferSettings(BaseModel):
     """How a new adapter is tried by the server.
 
     Attributes:
-        episodes: at most, of candidate and parent together.
+        episodes: at most, of candidate and parent together; 0: as soon as the server has shadowed it on live requests,
+            it plays, which is for who trusts the gate.
         velocity: part of the robot's velocity limit that they keep to; 1 is for simulation, where nothing breaks.
         timeout_s: how long the server is waited for at least before an adapter that it never decides on is an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    episodes: int = Field(default=40, ge=2, multiple_of=2)
+    episodes: int = Field(default=40, ge=0, multiple_of=2)
     velocity: float = Field(default=1.0, gt=0, le=1)
     timeout_s: float = Field(default=120.0, gt=0)
 
@@ -128,8 +130,11 @@ class OnlineSettings(TriggerSettings):
 
     Attributes:
         task: simulated robot: tabletop, or a suite of LIBERO.
+        tasks: of them only these, in turn; all when empty.
         domain_shift: how its world has changed.
         model: the policy that works there.
+        calibration: file of a calibration of the bundle's entropy scores (docs/entropy.md), of the daemon and of the
+            trigger `entropy`; None leaves the scores raw.
         lora: how an adapter is learned, with a budget in steps.
         learner: what one begins with.
         replay: which episodes it is learned from.
@@ -144,8 +149,10 @@ class OnlineSettings(TriggerSettings):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "tabletop"
+    tasks: tuple[str, ...] = ()
     domain_shift: DomainShiftSettings = DomainShiftSettings()
     model: ModelSettings = ModelSettings()
+    calibration: Path | None = None
     lora: LoopLoraSettings = LoopLoraSettings()
     learner: LearnerSettings = LearnerSettings(init="current")
     replay: ReplaySettings = ReplaySettings()
@@ -171,3 +178,9 @@ class OnlineSettings(TriggerSettings):
             | {"seed": seed, "learner": self.learner, "replay": self.replay}
             | {"publish": PublishSettings(every_episodes=1, min_episodes=1)}
         )
+
+    def serve_arguments(self, adapters: Path) -> tuple[str, ...]:
+        """What stands after `flexor serve BUNDLE`, for a server that takes the adapters of that directory."""
+        eight_bit = ("--8bit",) if self.model.load_in_8bit else ()
+        trial = (f"adapters.canary_episodes={self.offer.episodes}", f"adapters.canary_velocity={self.offer.velocity:g}")
+        return ("--adapters", str(adapters), *eight_bit, *trial)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+LEDGER = "ledger.jsonl"
+"""File of the finished stages, in the folder of a run."""
+
 RESERVE, COLLECT, DECIDE, LEARN = "reserve", "collect", "decide", "learn"
 GATE, OFFER, MEASURE = "gate", "offer", "measure"
 AFTER, UNSHIFTED = "after", "unshifted"
@@ -19,6 +22,10 @@ LEARNED = (RESERVE, LEARN, GATE, OFFER)
 
 SIMULATED = (RESERVE, GATE, MEASURE, AFTER, UNSHIFTED)
 """What only a simulator can do; where a person judges, all that is known of success is what they said."""
+
+
+class LoopStopped(Exception):
+    """Raised in the middle of a stage by the wish to end; what the stage has done so far is on disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,14 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             the first adapter that went into service, of the last; None where it has not come so far.
         after: base and last adapter on fresh seeds, paired: `base`, `last` (as above), `points` and `ci95` of their
             difference, `mcnemar_p`.
+        unshifted: the same where nothing is shifted.
         forgetting_points, forgetting_ci95: the same difference where nothing is shifted, base less last: above 0 is
             forgetting.
         episodes: that could be learned from: collected ones, and those that adapters were tried in.
         wall_minutes: of everything but the measurements before and after.
         adapters: how many were learned, went into service, and were refused, by reason.
         cycles: one row each.
+        rows: seed, task and success of each of the fresh episodes that the last adapter played under the shift.
     """
     by = {(row["cycle"], row["verb"]): row for row in rows}
     numbers = sorted({row["cycle"] for row in rows if row["verb"] == COLLECT})
@@ -34,13 +36,14 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, last = (served[0], numbers[-1]) if served else (None, None)
     offers = [by[number, OFFER] for number in numbers if (number, OFFER) in by]
     refused = [offer["reason"] for offer in offers if offer["state"] not in ("ACTIVE", "NONE")]
-    unshifted = by.get((numbers[-1] + 1, UNSHIFTED)) if numbers else None
+    unshifted = _pair(by.get((numbers[-1] + 1, UNSHIFTED))) if numbers else None
     working = [row for row in rows if row["verb"] not in (AFTER, UNSHIFTED) and row["cycle"] > 0]
     return {
         "before": _measured(by, 0),
         "one_shot": _measured(by, first),
         "loop": _measured(by, last),
         "after": _pair(by.get((numbers[-1] + 1, AFTER))) if numbers else None,
+        "unshifted": unshifted,
         **_forgetting(unshifted),
         "episodes": sum(row["episodes"] for row in rows if row["verb"] in (COLLECT, OFFER)),
         "wall_minutes": sum(row["seconds"] for row in working) / 60,
@@ -50,7 +53,19 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "refused": {reason: refused.count(reason) for reason in sorted(set(refused))},
         },
         "cycles": [_cycle(by, number) for number in numbers],
+        "rows": by.get((numbers[-1] + 1, AFTER), {}).get("rows", []) if numbers else [],
     }
+
+
+def refused_in_a_row(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the last adapters did not go into service, one after the other."""
+    offers = [row for row in rows if row["verb"] == OFFER and row["state"] != "NONE"]
+    refused = 0
+    for row in reversed(offers):
+        if row["state"] == "ACTIVE":
+            break
+        refused += 1
+    return refused
 
 
 def _measured(by: Mapping[tuple[int, str], Mapping[str, Any]], cycle: int | None) -> dict[str, Any] | None:
