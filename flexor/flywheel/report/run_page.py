@@ -10,6 +10,8 @@ from flexor.errors import FlexorError
 from flexor.flywheel.cycles import Cycle, cycles, success
 from flexor.flywheel.report.drawing import FORMATS
 from flexor.flywheel.report.html_page import HtmlPage
+from flexor.flywheel.report.loop_plots import loop_plots
+from flexor.flywheel.report.loop_section import write_loop
 from flexor.flywheel.report.run_plots import run_plots
 from flexor.flywheel.report.telling import Telling, telling_episodes
 from flexor.flywheel.run_record import RunFolders, RunRecord
@@ -42,10 +44,12 @@ def write_run_report(record: RunRecord, folders: RunFolders, out: Path, window: 
     if not record.rows or folders.episodes is None:
         raise FlexorError(f"{folders.episodes} lists no episode; record some first, or name another folder")
     found = cycles(record.rows)
-    plots = run_plots(found, record.curves, window)
+    plots = run_plots(found, record.curves, window) | loop_plots(record.ledger)
     troubles = list(record.troubles)
     page = HtmlPage(f"Run of {record.rows[0].started[:16]}: {len(record.rows)} episodes, {len(found)} cycles")
     _summary(page, found, record)
+    if record.ledger:
+        write_loop(page, record.ledger, plots)
     for heading, names in (("Success", ("success", "cycles")), ("Entropy", ("entropy",)), ("Failures", ("labels",))):
         if there := [name for name in names if name in plots]:
             page.heading(heading)
