@@ -71,12 +71,18 @@ def table_(file: CampaignFile, results: ResultsFolder = RESULTS, json: JsonFile 
     campaign = load_campaign(file)
     told = tell(campaign, read_measurements(results / f"{campaign.name}.jsonl"))
     measured = [cell for cell in told["cells"] if cell["commits"]]
-    _print_success(campaign.name, [cell for cell in measured if "success_rate" in cell])
+    chosen = [_as_asked(cell) for cell in measured if "played" in cell]
+    _print_success(campaign.name, [cell for cell in measured if "success_rate" in cell] + chosen)
     _print_times(campaign.name, [cell for cell in measured if "success_rate" not in cell])
     _print_comparisons([row for row in told["comparisons"] if row["pairs"]])
     for note in told["notes"]:
         console.print(note, highlight=False, markup=False)
     write_json(json, {"campaign": campaign.name, **told})
+
+
+def _as_asked(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell whose command chose its episodes, in the form of one that was asked for so many."""
+    return {**cell, **cell["played"], "wanted": cell["played"]["episodes"], "outcomes": {}}
 
 
 def _print_success(title: str, cells: list[dict[str, Any]]) -> None:

@@ -68,7 +68,7 @@ class Cell:
     @property
     def shift_hash(self) -> str | None:
         """What its level of shift means in the code as it is now; None without a shift."""
-        shifted = self.kind.plays and self.options.get("shift") not in (None, "none")
+        shifted = self.kind.comparable and self.options.get("shift") not in (None, "none")
         return table_hash(world_of(str(self.options.get("sim", "tabletop")))) if shifted else None
 
     @property
@@ -176,7 +176,7 @@ def _pairs(group: GroupSettings, cells: list[Cell], every: list[Cell]) -> Iterat
                 f"the baseline {group.baseline!r} of {group.name!r} names no cell to compare {cell.name!r} with; give"
                 " values of its matrix, or the name of a cell"
             )
-        if not (cell.kind.plays and found[0].kind.plays):
+        if not (cell.kind.comparable and found[0].kind.comparable):
             raise CampaignError(f"{group.name!r} has a baseline, but not both play episodes, which could be paired")
         if found[0] is not cell:
             yield cell, found[0]

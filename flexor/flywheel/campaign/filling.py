@@ -129,8 +129,6 @@ class Filling:
                 kind=cell.kind.name,
                 options=cell.identity,
                 bundle_hash=_same_bundle(cell, self._hashes[cell.name], ended.result),
-                first=numbers.start,
-                n=max(1, len(numbers)),
                 **_episodes(cell, numbers, ended.result),
                 result=cell.kind.kept(ended.result),
                 command=command,
@@ -193,16 +191,25 @@ def _same_bundle(cell: Cell, expected: str | None, result: dict[str, Any]) -> st
 
 
 def _episodes(cell: Cell, numbers: range, result: dict[str, Any]) -> dict[str, Any]:
-    """tasks, task_of and outcomes of a Measurement. Raises CampaignError when other episodes were played than asked."""
-    if not cell.kind.plays:
-        return {"tasks": [], "task_of": [], "outcomes": {}}
-    rows: Sequence[dict[str, Any]] = result.get("rows", [])
-    seeds = [row.get("seed") for row in rows]
-    if seeds != [cell.seed + number for number in numbers]:
+    """first, n, tasks, task_of and outcomes of a Measurement.
+
+    Raises:
+        CampaignError: other episodes were played than asked, or their seeds do not follow each other.
+    """
+    rows: Sequence[dict[str, Any]] = result.get("rows", []) if cell.kind.comparable else []
+    seeds: list[Any] = [row.get("seed") for row in rows]
+    if cell.kind.plays and seeds != [cell.seed + number for number in numbers]:
         raise CampaignError(f"asked for {slice_name(cell, numbers)}, but its JSON has rows of the seeds {seeds}")
+    if not rows:
+        return {"first": numbers.start, "n": 1, "tasks": [], "task_of": [], "outcomes": {}}
+    first = numbers.start if cell.kind.plays else seeds[0]
+    if cell.kind.paired and seeds != list(range(first, first + len(rows))):
+        raise CampaignError(f"its JSON has rows of the seeds {seeds}; expected each one more than the one before")
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     yes_or_no = [key for key in rows[0] if all(isinstance(row.get(key), bool) for row in rows)]
     return {
+        "first": first,
+        "n": len(rows),
         "tasks": tasks,
         "task_of": [tasks.index(row["task"]) for row in rows],
         "outcomes": {key: "".join("1" if row[key] else "0" for row in rows) for key in yes_or_no},

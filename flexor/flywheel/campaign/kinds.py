@@ -23,6 +23,8 @@ class Kind:
         arguments: options that the command takes as arguments, in their order.
         plays: it plays --episodes episodes from --seed on, less the first --skip of them, and its JSON has `rows` with
             the seed, task and success of each; such a cell may be measured in slices.
+        paired: it plays episodes of its own choice, with consecutive seeds, and its JSON has `rows` of them as above;
+            such a cell is measured in one call.
         bundle_hash: the key of its JSON that names the bundle by its hash; None when it needs no bundle.
         unimportant: options that cannot change the result.
         timed: its numbers are times, which belong to the machine they were taken on.
@@ -32,6 +34,7 @@ class Kind:
     name: str
     arguments: tuple[str, ...] = ()
     plays: bool = False
+    paired: bool = False
     bundle_hash: str | None = None
     unimportant: tuple[str, ...] = ()
     timed: bool = False
@@ -54,9 +57,14 @@ class Kind:
         left_out = {BUNDLE, EPISODES, *self.unimportant}
         return {name: value for name, value in options.items() if name not in left_out and value is not None}
 
+    @property
+    def comparable(self) -> bool:
+        """Whether arms of it can be compared: they play episodes that are told one by one."""
+        return self.plays or self.paired
+
     def kept(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What of a command's JSON a result line keeps: the environment and the episodes have places of their own."""
-        left_out = {"env", "rows", "tasks", SEED, EPISODES} if self.plays else {"env"}
+        left_out = {"env", "rows", "tasks", SEED, EPISODES} if self.plays else {"env", *(("rows",) * self.paired)}
         return {name: value for name, value in result.items() if name not in left_out}
 
 
@@ -92,6 +100,7 @@ KINDS = {
         Kind(
             "flywheel",
             arguments=("setting",),
+            paired=True,
             bundle_hash="bundle_hash",
             unimportant=("out",),
             shown=("forgetting_points", "episodes", "wall_minutes"),

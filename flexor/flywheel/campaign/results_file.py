@@ -31,7 +31,8 @@ class Measurement:
         cell: the name it was measured under; results are found by what follows, so that cells can be renamed.
         kind, options: the command, and the options that tell results apart.
         bundle_hash: of the bundle that played; None when none did.
-        first: number of the first episode in its cell; its seed is that of the cell plus this.
+        first: number of the first episode in its cell; its seed is that of the cell plus this. Of a cell whose command
+            chooses its episodes, the seed itself.
         n: episodes; 1 when nothing was played.
         tasks, task_of: names, and which of them each episode played; [] when nothing was played.
         outcomes: for each yes or no of an episode, such as success, a 1 or a 0 for every episode in their order.

@@ -40,7 +40,12 @@ class Standing:
         return cls(cell, bundle_hash, tuple(found))
 
     def episodes(self) -> dict[int, Episode]:
-        """Those measured of the ones the cell asks for, by number; the newest where one was measured twice."""
+        """Those measured of the ones the cell asks for, by number; the newest where one was measured twice.
+
+        Of a cell whose command chooses its episodes, those of the newest measurement, by seed.
+        """
+        if not self.cell.kind.plays:
+            return self.measurements[-1].episodes() if self.measurements else {}
         wanted = {number for numbers in self.cell.slices() for number in numbers}
         found: dict[int, Episode] = {}
         for measurement in self.measurements:
@@ -59,10 +64,13 @@ class Standing:
         if not self.measurements:
             return None
         newest = self.measurements[-1]
-        return newest.seconds * max(1, len(numbers)) / newest.n
+        return newest.seconds * (len(numbers) / newest.n if self.cell.kind.plays else 1)
 
     def summary(self) -> dict[str, Any]:
-        """Its figures in the keys that all commands share; success_rate is None while nothing is there."""
+        """Its figures in the keys that all commands share; success_rate is None while nothing is there.
+
+        Of a cell whose command chooses its episodes they stand under `played`, beside what its kind shows.
+        """
         counts = {
             "cell": self.cell.name,
             "kind": self.cell.kind.name,
@@ -74,7 +82,8 @@ class Standing:
         }
         if not self.cell.kind.plays:
             newest = self.measurements[-1].result if self.measurements else {}
-            return counts | {key: newest.get(key) for key in self.cell.kind.shown}
+            played = {"played": _rate(list(self.episodes().values()), SUCCESS)} if self.cell.kind.paired else {}
+            return counts | {key: newest.get(key) for key in self.cell.kind.shown} | played
         episodes = list(self.episodes().values())
         outcomes = {key: None for episode in episodes for key in episode.outcomes if key != SUCCESS}
         return {

@@ -18,7 +18,7 @@ from flexor.flywheel.campaign.telling import tell
 from flexor.runtime.metrics import wilson
 from flexor.sim.shift import table_hash
 
-ORACLE, LATENCY = KINDS["oracle"], KINDS["bench latency"]
+ORACLE, LATENCY, FLYWHEEL = KINDS["oracle"], KINDS["bench latency"], KINDS["flywheel"]
 
 
 def cell(name: str = "a", episodes: int = 8, **options: Any) -> Cell:
@@ -160,3 +160,40 @@ def test_a_cell_that_was_measured_with_two_states_of_the_code_is_named():
     told = tell(Campaign("some", (cell("mixed"), cell("plain", x=1)), ()), measured)
     assert told["notes"] == ["nothing there yet: plain", "measured by the code of more than one commit: mixed"]
     assert told["cells"][0]["commits"] == ["0123456789ab", "ba9876543210+"]
+
+
+def turned(successes: str, setting: str, began: str = "2026-01-01T00:00:00+00:00") -> Measurement:
+    """A loop whose last adapter played the fresh episodes from seed 6000 on."""
+    told = {"forgetting_points": 1.0, "episodes": 60, "wall_minutes": 14.0}
+    options = {"seed": 0, "setting": setting}
+    return played(6000, successes, kind="flywheel", options=options, result=told, began=began)
+
+
+def loop(name: str, setting: str) -> Cell:
+    return Cell(name, FLYWHEEL, {"seed": 0, "setting": setting}, None)
+
+
+def test_loops_are_compared_over_the_fresh_episodes_that_their_commands_chose():
+    """By hand: of 6 pairs the loop alone solves 3 and the control none: p = 2 / 2^3."""
+    arm, control = loop("control", "learning=false"), loop("loop", "learning=true")
+    measured = [turned("111011", "learning=true"), turned("100001", "learning=false")]
+    told = compare(standing(arm, *measured), standing(control, *measured))
+    assert (told["pairs"], told["arm_only"], told["baseline_only"]) == (6, 0, 3)
+    assert told["p"] == pytest.approx(2 / 2**3)
+
+
+def test_a_loop_shows_its_fresh_episodes_beside_its_own_figures_and_the_newest_counts():
+    of = loop("loop", "learning=true")
+    found = standing(of, turned("0000", "learning=true"), turned("1110", "learning=true"))
+    assert found.missing() == [] and found.expected_s(range(0)) == 8.0
+    summary = found.summary()
+    assert (summary["episodes"], summary["wall_minutes"]) == (60, 14.0)
+    rate = summary["played"]
+    assert (rate["successes"], rate["episodes"], rate["success_rate"], *rate["ci95"]) == (3, 4, *wilson(3, 4))
+
+
+def test_a_loop_that_measured_no_fresh_episodes_is_told_without_them():
+    of = loop("loop", "learning=true")
+    nothing = dataclasses.replace(turned("1", "learning=true"), n=1, tasks=[], task_of=[], outcomes={})
+    assert standing(of, nothing).summary()["played"]["episodes"] == 0
+    assert compare(standing(of, nothing), standing(of, nothing))["pairs"] == 0
