@@ -81,7 +81,7 @@ class AlarmStudy:
         Raises:
             CalibrationError: too few successes for a calibration half and as many to test on, or no failure.
         """
-        self.successes = [trace for trace in traces if trace.outcome == "success"]
+        self.successes = [trace for trace in traces if trace.good]
         self.failures = [trace for trace in traces if trace.outcome == "failure"]
         self.left_out = len(traces) - len(self.successes) - len(self.failures)
         if len(self.successes) < (needed := 2 * fewest(alpha)) or not self.failures:
@@ -184,7 +184,7 @@ def alarms_of(calibration: Calibration, traces: Sequence[ScoreTrace]) -> list[di
     Raises:
         CalibrationError: an episode of another scoring, without a score, or no success or failure among them.
     """
-    good = [trace for trace in traces if trace.outcome == "success"]
+    good = [trace for trace in traces if trace.good]
     bad = [trace for trace in traces if trace.outcome == "failure"]
     if not good or not bad:
         raise CalibrationError(f"{len(good)} successes and {len(bad)} failures; both are needed to count alarms")

@@ -10,7 +10,7 @@ from flexor.runtime.inference.conformal import SIGNED, CalibrationError, fewest
 
 
 def calibrate(traces: Sequence[ScoreTrace], alpha: float) -> Calibration:
-    """Calibrate on the successes among `traces`; all other episodes are left out.
+    """Calibrate on the successes among `traces` in which nobody helped; all other episodes are left out.
 
     The bound on false alarms holds for further episodes of the same mix of tasks in the same world: they must be
     exchangeable with these. A changed world breaks it, which is what the alarm is for.
@@ -22,11 +22,11 @@ def calibrate(traces: Sequence[ScoreTrace], alpha: float) -> Calibration:
         CalibrationError: too few successes, successes at a domain shift or of more than one scoring, scores missing,
             or no threshold.
     """
-    good = [trace for trace in traces if trace.outcome == "success"]
+    good = [trace for trace in traces if trace.good]
     if len(good) < fewest(alpha):
         raise CalibrationError(
-            f"{len(good)} of {len(traces)} episodes succeeded; alpha {alpha:g} needs at least {fewest(alpha)}: record "
-            "more, or choose a larger alpha"
+            f"{len(good)} of {len(traces)} episodes succeeded without help; alpha {alpha:g} needs at least "
+            f"{fewest(alpha)}: record more, or choose a larger alpha"
         )
     first = good[0].scoring
     for trace in good:

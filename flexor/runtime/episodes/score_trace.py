@@ -44,6 +44,7 @@ class ScoreTrace:
         tracks: by score: those that were logged, `overlap` of consecutive chunks, and `timer`, the step count.
         scoring: what the scores depend on; None when the episode does not say.
         shift: level of the domain shift that it was recorded at, "none" where nothing is said of one.
+        helped: whether somebody took the arm from the policy.
     """
 
     id: str
@@ -56,6 +57,12 @@ class ScoreTrace:
     tracks: Mapping[str, Track]
     scoring: Scoring | None
     shift: str = "none"
+    helped: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether the policy succeeded by itself."""
+        return self.outcome == "success" and not self.helped
 
     @classmethod
     def of(cls, episode: Episode) -> ScoreTrace:
@@ -84,6 +91,7 @@ class ScoreTrace:
             tracks={name: track for name, track in tracks.items() if len(track.steps)},
             scoring=_scoring(episode),
             shift=_shift_level(episode.meta.extra.get("shift", "none")),
+            helped=bool(episode.interventions.any()),
         )
 
 

@@ -34,6 +34,7 @@ def record(
     shift: str = "none",
     failure_step: int | None = None,
     plans: Sequence[np.ndarray] = (),
+    helped: bool = False,
 ) -> Path:
     """An episode whose chunk number i, of step 5 i, has bits[i]."""
     extra = {"shift": {"level": shift}, "scoring": None if scoring is None else asdict(scoring)}
@@ -45,7 +46,7 @@ def record(
                 if plans:
                     recorder.chunk(step, ActionChunk(plans[step // 5], BY, {}, {}))
                 recorder.event(step, "entropy", {**score, "calibration": "raw", "calibrated": {}})
-            recorder.step(step, np.zeros(8, np.float32), np.zeros(7, np.float32))
+            recorder.step(step, np.zeros(8, np.float32), np.zeros(7, np.float32), None, helped and step == 2)
         if failure_step is not None:
             recorder.event(failure_step, f"failure.{label}", {"recovered_at": None})
         return recorder.end(outcome, label, "sim")
@@ -110,7 +111,7 @@ def test_a_calibration_is_made_of_the_maxima_of_the_successes(good: list[ScoreTr
 
 
 def test_episodes_that_do_not_belong_together_are_refused(good: list[ScoreTrace]):
-    with pytest.raises(CalibrationError, match=r"9 of 10 episodes succeeded; alpha 0.05 needs at least 19"):
+    with pytest.raises(CalibrationError, match=r"9 of 10 episodes succeeded.*alpha 0.05 needs at least 19"):
         calibrate(good, 0.05)
     for change, why in (
         ({"scoring": replace(SCORING, hash="cd" * 32)}, "do not belong together: hash is"),
@@ -145,3 +146,15 @@ def test_a_run_that_cannot_be_calibrated_is_refused_before_anything_moves(tmp_pa
         assert (result.returncode, result.stdout) == (1, "")
         assert why in result.stderr
     assert not (tmp_path / "log").exists()
+
+
+def test_a_success_in_which_somebody_helped_is_no_good_episode_of_the_policy(tmp_path):
+    for number in range(9):
+        record(tmp_path, [0.5 + 0.1 * number])
+    record(tmp_path, [2.9], helped=True)
+    traces = read_traces(tmp_path)
+    assert [trace.good for trace in traces].count(True) == 9
+    measured = calibrate(traces, 0.1)
+    assert len(measured.episodes) == 9 and measured.thresholds["ace_bits"].tau == pytest.approx(1.3)
+    with pytest.raises(CalibrationError, match="9 of 10 episodes succeeded without help"):
+        calibrate(traces, 0.05)
