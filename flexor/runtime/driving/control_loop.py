@@ -185,7 +185,7 @@ class ControlLoop:
         if begins:
             self._player.reset()
             self._asker.reset()
-        if turns.frame_due(step) and self._looked != step:
+        if turns.frame_due(step) and not takeover.idle and self._looked != step:
             self._look(step)
         return self._act(step, state, takeover.action, intervention=True)
 

@@ -43,10 +43,13 @@ class Takeover:
     Attributes:
         action: float32 [A] in robot units; the step is labelled with it, and it passes the guard like any other.
         why: a word or two; that of the first step of a turn is what counts.
+        idle: they hold the arm and ask for nothing. It stands still then, and no frame of the step is recorded: nobody
+            learns from it what to do there.
     """
 
     action: NDArray[np.float32]
     why: str
+    idle: bool = False
 
 
 class Intervener(Protocol):

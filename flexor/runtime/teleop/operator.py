@@ -17,8 +17,8 @@ VERDICTS = ("success", "failure", "abort")
 class Operator:
     """An Intervener and a Judge: the two words that the daemon has for a person.
 
-    While they have the arm and press nothing, it stands still. The gripper stays as it was when they took over, until
-    they press for it.
+    While they have the arm and press nothing, it stands still, and nobody learns from that. The gripper stays as it was
+    when they took over, until they press for it.
 
     Args:
         spec: of the robot; its actions are six deltas and a gripper.
@@ -78,10 +78,11 @@ class Operator:
             self._turns_begun = True
             self._closed = situation.gripper > (self._low[-1] + self._high[-1]) / 2.0
         self._closed ^= self._squeezes % 2 == 1
-        self._squeezes = 0
+        squeezed, self._squeezes = self._squeezes > 0, 0
         asked = np.clip(np.sum([device.motion() for device in self._devices], axis=0), -1.0, 1.0)
         grip = self._high[-1] if self._closed else self._low[-1]
-        return Takeover(np.append(asked * self._reach, grip).astype(np.float32), self.name)
+        wanted = np.append(asked * self._reach, grip).astype(np.float32)
+        return Takeover(wanted, self.name, idle=not (squeezed or asked.any()))
 
     def verdict(self) -> str | None:
         """The last of success, failure, abort that they pressed in this episode.

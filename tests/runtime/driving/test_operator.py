@@ -109,6 +109,8 @@ def test_keys_drive_the_arm_and_end_the_episode_whatever_the_robot_thinks(tmp_pa
     assert moved[2].tolist() == [12, 13]  # capitals are keys, the letters of an arrow key are none
     assert [axis for axis, steps in moved.items() if len(steps)] == [0, 2]
     assert episode.labels[8, 0] == np.float32(0.2)
+    shown = {step for frames in episode.frames.values() for step in frames}
+    assert shown & set(mine.tolist()) == {9, 13}  # no sample of a moment in which nothing was pressed
     before, after = episode.labels[mine][:7, 6], episode.labels[mine][7:, 6]
     assert set(before) == {1.0} and set(after) == {-1.0}  # as the policy had it, then opened
     assert (episode.outcome, episode.source, episode.label) == ("success", "operator", None)
