@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +26,7 @@ from flexor.runtime.episodes.index_row import EpisodeRow
 logger = logging.getLogger(__name__)
 GIB = 2**30
 LOSS = "train/loss"
+BEGUN, ENDED = "alert", "alert.ended"
 
 
 class AlertSettings(BaseModel):
@@ -152,14 +155,19 @@ RULES: dict[str, Rule] = {
 class Alerts:
     """Follows one run: tells each alert once when it begins, and again only when it had ended in between.
 
+    What is in the log counts: an alert that a process before this one told, and that still stands, is not told again.
+
     Args:
         settings: of the rules, and the command.
-        log: JSON lines go here, one an alert that begins; None writes none and runs no command.
+        log: JSON lines go here, one an alert that begins, and one that ends; None writes none and runs no command.
+
+    Raises:
+        FlexorError: the log cannot be read.
     """
 
     def __init__(self, settings: AlertSettings, log: Path | None = None) -> None:
         self._settings, self._log = settings, log
-        self.active: dict[str, dict[str, Any]] = {}
+        self.active: dict[str, dict[str, Any]] = {} if log is None else _standing(log)
 
     def look(self, reading: Reading) -> list[dict[str, Any]]:
         """The alerts that began with this reading, as they are logged: at, event, alert, told and numbers.
@@ -168,32 +176,39 @@ class Alerts:
             FlexorError: the log cannot be written.
         """
         found = [alert for rule in RULES.values() if (alert := rule(reading, self._settings)) is not None]
-        begun = []
+        begun, ended = [], sorted(self.active.keys() - {alert.name for alert in found})
         for alert in found:
-            entry = {"at": now(), "event": "alert", "alert": alert.name, "told": alert.told, **alert.numbers}
+            entry = {"at": now(), "event": BEGUN, "alert": alert.name, "told": alert.told, **alert.numbers}
             if alert.name in self.active:
                 entry["at"] = self.active[alert.name]["at"]
             else:
                 begun.append(entry)
             self.active[alert.name] = entry
-        for name in self.active.keys() - {alert.name for alert in found}:
+        for name in ended:
             del self.active[name]
-        for entry in begun if self._log is not None else ():
+            self._write({"at": now(), "event": ENDED, "alert": name})
+        for entry in begun:
             self._tell(entry)
         return begun
 
     def _tell(self, entry: dict[str, Any]) -> None:
-        assert self._log is not None
+        if self._log is None:
+            return
         logger.warning("alert %s: %s", entry["alert"], entry["told"])
-        line = json.dumps(entry)
+        self._write(entry)
+        if self._settings.command:
+            self._run(json.dumps(entry))
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        if self._log is None:
+            return
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("a") as stream:
-                stream.write(line + "\n")
+            with self._log.open("ab+") as stream:
+                cut = _ends_in_the_middle(stream)  # what a killed process left of its last line
+                stream.write(b"\n" * cut + json.dumps(entry).encode() + b"\n")
         except OSError as error:
             raise FlexorError(f"an alert cannot be written to {self._log}: {error}; choose another file") from error
-        if self._settings.command:
-            self._run(line)
 
     def _run(self, line: str) -> None:
         command, limit = self._settings.command, self._settings.command_timeout_s
@@ -206,3 +221,30 @@ class Alerts:
         else:
             if done.returncode:
                 logger.error("alert command %s ended with %d", command[0], done.returncode)
+
+
+def _standing(log: Path) -> dict[str, dict[str, Any]]:
+    """The alerts of a log that began and have not ended, by name; a line that a killed writer cut says nothing."""
+    standing: dict[str, dict[str, Any]] = {}
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return standing
+    except OSError as error:
+        raise FlexorError(f"alerts cannot be read from {log}: {error}; choose another file") from error
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            if entry["event"] == BEGUN:
+                standing[entry["alert"]] = {"at": entry["at"], "told": entry["told"], **entry}
+            elif entry["event"] == ENDED:
+                standing.pop(entry["alert"], None)
+    return standing
+
+
+def _ends_in_the_middle(stream: BinaryIO) -> bool:
+    size = stream.seek(0, os.SEEK_END)
+    if size == 0:
+        return False
+    stream.seek(size - 1)
+    return stream.read(1) != b"\n"

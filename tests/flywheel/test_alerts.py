@@ -89,11 +89,32 @@ def test_an_alert_is_told_once_until_it_has_ended(row: EpisodeRow, tmp_path: Pat
     for told in ("ss", "fff", "ffff", "fffs", "fffsfff"):
         alerts.look(outcomes(row, told))
     logged = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(entry["event"], entry["alert"], entry["episodes"]) for entry in logged] == [("alert", "collapse", 3)] * 2
+    assert [entry["event"] for entry in logged] == ["alert", "alert.ended", "alert"]
+    logged = [entry for entry in logged if entry["event"] == "alert"]
+    assert [(entry["alert"], entry["episodes"]) for entry in logged] == [("collapse", 3)] * 2
     assert list(alerts.active) == ["collapse"]
     lines = heard.read_text().splitlines()
     assert [line.rpartition("|")[2] for line in lines] == [command[-1]] * 2, "no shell has touched it"
     assert [json.loads(line.rpartition("|")[0]) for line in lines] == logged
+
+
+def test_another_process_does_not_tell_again_what_still_stands(row: EpisodeRow, tmp_path: Path):
+    log, settings = tmp_path / "alerts.jsonl", SETTINGS.model_copy(update={"success_below": 0.0})
+    (first,) = Alerts(settings, log).look(outcomes(row, "fff"))
+    with log.open("a") as stream:
+        stream.write('{"at": "2026-03-01", "event": "al')  # the process was killed
+    again = Alerts(settings, log)
+    assert again.look(outcomes(row, "ffff")) == []
+    assert again.active["collapse"]["at"] == first["at"]
+
+
+def test_an_alert_that_ended_while_nobody_looked_ends_and_may_begin_again(row: EpisodeRow, tmp_path: Path):
+    log, settings = tmp_path / "alerts.jsonl", SETTINGS.model_copy(update={"success_below": 0.0})
+    Alerts(settings, log).look(outcomes(row, "fff"))
+    assert Alerts(settings, log).look(outcomes(row, "fffs")) == []
+    assert [entry["alert"] for entry in Alerts(settings, log).look(outcomes(row, "fffsfff"))] == ["collapse"]
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events == ["alert", "alert.ended", "alert"]
 
 
 @pytest.mark.parametrize(
