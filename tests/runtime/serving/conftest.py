@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import zmq
+from adapter_house import House
 from fake_policy import FakePolicy
 
+from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.serving.client import PolicyClient
 from flexor.runtime.serving.server import PolicyServer
 from flexor.runtime.serving.server_settings import ServerSettings
@@ -135,3 +137,17 @@ def spawn(address: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         child.wait(TIMEOUT_S)
         assert child.stdout is not None
         child.stdout.close()
+
+
+@pytest.fixture
+def house(micro_bundle: Bundle, folder: Path, context: zmq.Context[Any]) -> Iterator[Callable[..., House]]:
+    """house(**settings of adapters) -> House, started; stopped at the end."""
+    houses: list[House] = []
+
+    def make(**settings: Any) -> House:
+        houses.append(House(micro_bundle, folder, context, **settings))
+        return houses[-1].start()
+
+    yield make
+    for made in houses:
+        made.stop()
