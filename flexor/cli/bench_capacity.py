@@ -25,6 +25,9 @@ def capacity(
         str | None, typer.Option(help="Level that success is measured in; none for what was forgotten. As --shift.")
     ] = None,
     demonstrations: Annotated[int, typer.Option(min=10, help="Demonstrations of the changed world.")] = 60,
+    replay: Annotated[
+        int, typer.Option(min=0, help="Demonstrations of the world without a shift that are learned from, too.")
+    ] = 0,
     profile: Annotated[
         str, typer.Option(help="What the adapter changes: expert, projector, keys, full.")
     ] = "projector",
@@ -81,6 +84,7 @@ def capacity(
             demonstrations,
             settings,
             work,
+            replay=replay,
             episodes=episodes,
             seed=seed,
             skip=skip,

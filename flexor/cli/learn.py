@@ -46,6 +46,9 @@ def learn(
     config: Annotated[
         Path | None, typer.Option(help="Settings as YAML: configs/learn.yaml, with --once configs/lora.yaml.")
     ] = None,
+    eight_bit: Annotated[
+        bool, typer.Option("--8bit", help="Hold image tower and prefix in 8 bits, by bitsandbytes: less memory.")
+    ] = False,
     mock: Annotated[
         bool,
         typer.Option("--mock", help="Show collect, learn, publish and swap in half a minute, with made-up numbers."),
@@ -79,7 +82,7 @@ def learn(
         raise typer.BadParameter("give the --server that is not to be told", param_hint="--no-announce")
     told = None if no_announce else server
     given = [f"{key}={value}" for key, value in (("minutes", minutes), ("steps", steps)) if value is not None]
-    given += overrides or []
+    given += [*(["load_in_8bit=true"] if eight_bit else []), *(overrides or [])]
     with Progress() as progress:
         if once:
             result = _learn_once(bundle, episodes, out, given, server, told, replay, config, progress)

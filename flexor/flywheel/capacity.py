@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def measure_capacity(
     settings: LoraSettings,
     work: Path,
     *,
+    replay: int = 0,
     episodes: int,
     seed: int,
     skip: int,
@@ -73,6 +74,8 @@ def measure_capacity(
 
     Args:
         demonstrations: how many are learned from, failures of the expert left out.
+        replay: demonstrations of the world without a shift that are learned from beside them, settings.replay_share of
+            the samples; 0 for none.
         settings: of the learner; with a budget in steps, so that slices of one measurement share what was learned.
         work: recordings, prefixes and learned bundles are kept in it.
         episodes, seed, skip, workers: as of `evaluate`.
@@ -81,8 +84,9 @@ def measure_capacity(
         What `evaluate` returns of the learned policy, under the base bundle's name and hash, and: trained (numbers that
         were), samples, minutes, loss_before, loss_after (on held-out demonstrations).
     """
-    recorded = _record(work, world, demonstrations, workers, watcher)
-    learned, told = _learn(bundle, recorded, demonstrations, settings, work, watcher)
+    shown = [(world.learned, demonstrations), *([(Shift("none"), replay)] if replay else [])]
+    recorded = [(_record(work, world.sim, shift, count, workers, watcher), count) for shift, count in shown]
+    learned, told = _learn(bundle, recorded, settings, work, watcher)
     result = evaluate(
         str(learned),
         world.sim,
@@ -99,31 +103,37 @@ def measure_capacity(
     return {**result, "bundle": bundle.name, "bundle_hash": bundle.hash, "learned": str(learned), **told}
 
 
-def _record(work: Path, world: World, count: int, workers: int, watcher: CapacityWatcher) -> Path:
-    """A folder of at least `count` demonstrations in the world that is learned."""
-    shift = world.learned
+def _record(work: Path, sim: str, shift: Shift, count: int, workers: int, watcher: CapacityWatcher) -> Path:
+    """A folder of at least `count` demonstrations in a world."""
     named = hashlib.sha256(json.dumps(shift.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-    out = work / f"{world.sim.removeprefix('sim:')}-{shift.level}-{named}"
-    collect(
-        out, world.sim, count, DEMONSTRATION_SEED, workers, CollectSettings(), watcher.on_demonstration, world.learned
-    )
+    out = work / f"{sim.removeprefix('sim:')}-{shift.level}-{named}"
+    collect(out, sim, count, DEMONSTRATION_SEED, workers, CollectSettings(), watcher.on_demonstration, shift)
     return out
 
 
 def _learn(
-    bundle: Bundle, recorded: Path, count: int, settings: LoraSettings, work: Path, watcher: CapacityWatcher
+    bundle: Bundle,
+    recorded: Sequence[tuple[Path, int]],
+    settings: LoraSettings,
+    work: Path,
+    watcher: CapacityWatcher,
 ) -> tuple[Path, dict[str, Any]]:
-    """The bundle with what was learned in its weights, and what learning it came to."""
-    asked = {**settings.identity(), "steps": settings.steps, "base": bundle.hash, "from": recorded.name, "n": count}
+    """The bundle with what was learned in its weights, and what learning it came to.
+
+    Args:
+        recorded: folders, and how many demonstrations of each: of the changed world, and of what is replayed.
+    """
+    shown = [[folder.name, count] for folder, count in recorded]
+    asked = {**settings.identity(), "steps": settings.steps, "base": bundle.hash, "from": shown}
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
     out = work / "learned" / name
     if not (out / BUNDLE_JSON).is_file():
         keep_freed_memory()
         model = bundle.model_config
-        chosen = _first(recorded, count, work / f"{recorded.name}-first-{count}")
-        data = load_demonstrations(chosen, bundle.cameras, model.vision.image_size, model.horizon)
-        pool = SamplePool(data, bundle, settings)
-        trainer = LoraTrainer(bundle, [pool], settings, work / "training" / name, work / "prefixes")
+        chosen = [_first(folder, count, work / f"{folder.name}-first-{count}") for folder, count in recorded]
+        data = [load_demonstrations(path, bundle.cameras, model.vision.image_size, model.horizon) for path in chosen]
+        pools = [SamplePool(part, bundle, settings) for part in data]
+        trainer = LoraTrainer(bundle, pools, settings, work / "training" / name, work / "prefixes")
         before = trainer.held_out(learned=False)
         trainer.run(watcher.on_step)
         told = {

@@ -152,7 +152,7 @@ def test_an_altered_graph_is_refused(copied: Path) -> None:
 
 
 def test_files_of_other_tensors_than_the_bundle_tells_of_are_refused(copied: Path) -> None:
-    with pytest.raises(EngineError, match=r"expert\.\w+ has .*qkv_a.*, and bundle.json asks for .*; export the bundle"):
+    with pytest.raises(EngineError, match=r"prefix\.\w+ has .*projector_a.*, and bundle.json asks for .*; export the bundle"):
         open_engine(rehash(copied, rank=RANK + 1))
 
 

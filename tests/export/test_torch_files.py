@@ -20,7 +20,7 @@ from torch._C._aoti import AOTIModelPackageLoader  # pyright: ignore[reportMissi
 
 from flexor.errors import FlexorError
 from flexor.export.exporter import Wish, export_graphs
-from flexor.pi05.lora import random_adapter
+from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, random_adapter, tensor_names
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError, open_engine
 from flexor.runtime.inference.torch_pt2_engine import MOST_SAMPLES, built_for
@@ -46,7 +46,7 @@ load = torch.jit.load if sys.argv[1].endswith(".ts") else torch._inductor.aoti_l
 prefix, expert = load(sys.argv[1]), load(sys.argv[2])
 given = list(torch.jit.load(sys.argv[3]).buffers())
 with torch.no_grad():
-    actions, velocities = expert(*prefix(*given[:3]), *given[3:])
+    actions, velocities = expert(*prefix(*given[:5]), *given[5:])
 print(json.dumps(actions.flatten().tolist()))
 """
 
@@ -67,16 +67,18 @@ def write_question(path: Path, source: Bundle) -> None:
     padded[:9] = tokens
     clamp = np.zeros((10, 7), np.float32)
     clamp[:3] = 0.5
+    adapter = random_adapter(source.model_config, RANK, 0.5, 1)
     inputs = {
         "images": images,
         "tokens": padded,
         "token_count": np.array([9]),
+        **{name: adapter[name] for name in tensor_names(PREFIX_PAIRS)},
         "noise": noise,
         "action_prefix": clamp,
         "action_prefix_length": np.array([3]),
         "condition": np.zeros((2, 1, source.model_config.expert.width), np.float32),
         "condition_mask": np.zeros(2, bool),
-        **random_adapter(source.model_config, RANK, 0.5, 1),
+        **{name: adapter[name] for name in tensor_names(EXPERT_PAIRS)},
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

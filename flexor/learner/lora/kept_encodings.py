@@ -19,7 +19,7 @@ class KeptEncodings(ABC):
 
     Args:
         model: what computes them; it may carry what does not change them.
-        base: hash of the bundle that the model is of.
+        base: names the bundle that the model is of, and how it is held.
         precision: bf16 or fp32, what products are computed in.
         pool: the samples.
         store: where they are kept.

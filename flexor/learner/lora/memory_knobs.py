@@ -1,8 +1,8 @@
 """Memory knobs: what to turn when the learner runs out of memory, one after the other.
 
 The order is that of the project whose recipe for 16 GB this follows: rank 8, bf16, gradient checkpointing, a batch of 1
-with accumulation. What comes after these is ours: fewer draws, and at last `profile=expert`, which needs no gradient
-through the prefix at all and learns less. An 8-bit base would be another; the learner has none.
+with accumulation, the base in 8 bits. What comes after these is ours: fewer draws, and at last `profile=expert`, which
+needs no gradient through the prefix at all and learns less.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 
 from flexor.errors import FlexorError
+from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.settings import LoraSettings
 
 SMALL_RANK = 8
@@ -30,6 +31,7 @@ def next_knob(settings: LoraSettings) -> str | None:
         (settings.precision == "fp32", "precision=bf16"),
         (settings.profile != "expert" and not settings.gradient_checkpointing, "gradient_checkpointing=true"),
         (settings.batch > 1, f"batch=1 accumulation={whole}"),
+        (not settings.load_in_8bit and settings.profile in SWAPPED, "load_in_8bit=true"),
         (settings.draws > 1, "draws=1"),
         (settings.profile != "expert", "profile=expert"),
     )

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flexor.learner.lora.profile import DEFAULT, PROFILES
+from flexor.learner.lora.profile import DEFAULT, PROFILES, SWAPPED
 from flexor.learner.trackers import Trackers
 
 
@@ -25,6 +25,7 @@ class LoraSettings(BaseModel):
         replay_share: share of samples that are of the base's own demonstrations, where there are any.
         lr, warmup_steps, final_lr, weight_decay, clip: of AdamW, its cosine schedule and the norm of its gradients.
         ema: largest decay of the averaged factors, which are the ones that are published.
+        load_in_8bit: image tower and prefix are held in 8 bits (bitsandbytes): less memory, more time.
         gradient_checkpointing: what prefix layers keep for a gradient is computed again when it is needed: less memory,
             more time; of no use in the profile expert, which needs none.
         cache_mb: disk budget of what is encoded once, MB.
@@ -62,6 +63,7 @@ class LoraSettings(BaseModel):
     cache_mb: int = Field(default=4096, gt=0)
     checkpoint_s: float = Field(default=20.0, ge=0)
     log_steps: int = Field(default=10, gt=0)
+    load_in_8bit: bool = False
     gradient_checkpointing: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
     threads: int = Field(default=1, gt=0)
@@ -73,6 +75,11 @@ class LoraSettings(BaseModel):
             raise ValueError(f"give one budget, minutes or steps; got minutes={self.minutes} steps={self.steps}")
         if self.profile not in PROFILES:
             raise ValueError(f"profile is {self.profile!r}; expected one of {', '.join(PROFILES)}")
+        if self.load_in_8bit and self.profile not in SWAPPED:
+            raise ValueError(
+                f"load_in_8bit is for adapters, and the profile {self.profile} writes a bundle: into weights that are"
+                f" rounded nothing can be added; take one of {', '.join(SWAPPED)}"
+            )
         return self
 
     def identity(self) -> dict[str, object]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flexor.errors import FlexorError
 from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from flexor.learner.curves import Curves
+from flexor.learner.lora.eight_bit_prefix import hold_in_8_bits
 from flexor.learner.lora.factors import Factors
 from flexor.learner.lora.live_prefixes import LivePrefixes
 from flexor.learner.lora.mix import Mix
@@ -110,6 +111,8 @@ class LoraTrainer:
         self.settings, self._pools = settings, list(pools)
         self.model = load_model(bundle, torch.float32)
         self.model.recompute = settings.gradient_checkpointing
+        if settings.load_in_8bit:
+            hold_in_8_bits(self.model)
         self.factors = Factors(
             self.model, settings.profile, settings.r, settings.lora_alpha, settings.seed, settings.ema
         )
@@ -267,7 +270,8 @@ class LoraTrainer:
         if (kind := KEPT.get(self.settings.profile)) is None:
             return [LivePrefixes(self.model, pool) for pool in self._pools]
         store = PrefixStore(cache, self.settings.cache_mb * 1_000_000)
-        return [kind(self.model, base, self.settings.precision, pool, store) for pool in self._pools]
+        held = f"{base} in 8 bits" if self.settings.load_in_8bit else base
+        return [kind(self.model, held, self.settings.precision, pool, store) for pool in self._pools]
 
     def _rate(self, spent: float) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * min(spent, 1.0)))

@@ -132,6 +132,27 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base: Bundle,
             np.testing.assert_allclose(factor, plain, rtol=1e-4, atol=1e-7)
 
 
+def test_a_base_in_8_bits_takes_a_quarter_and_teaches_nearly_the_same(base: Bundle, changed: Path, tmp_path: Path):
+    trainers = {
+        eight: trainer_of(base, changed, tmp_path / str(eight), load_in_8bit=eight, steps=24) for eight in (True, False)
+    }
+    frozen = {
+        eight: sum(
+            p.nbytes for name, p in trainer.model.named_parameters() if "prefix_layers" in name and "_proj" in name
+        )
+        for eight, trainer in trainers.items()
+    }
+    assert 0 < frozen[True] < 0.27 * frozen[False]
+    losses = {}
+    for eight, trainer in trainers.items():
+        before = trainer.held_out(learned=False)
+        trainer.run(lambda standing: None)
+        losses[eight] = before, trainer.held_out()
+    assert losses[True][0] == pytest.approx(losses[False][0], rel=0.02)
+    assert losses[True][1] == pytest.approx(losses[False][1], rel=0.05)
+    assert losses[True][1] < losses[True][0]
+
+
 def test_each_encoding_is_computed_once_and_another_base_finds_none_of_them(
     base: Bundle, changed: Path, tmp_path: Path
 ):
@@ -257,14 +278,18 @@ def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, 
         ({}, "precision=bf16"),
         ({"precision": "bf16"}, "gradient_checkpointing=true"),
         ({"precision": "bf16", "profile": "expert"}, "batch=1 accumulation=8"),
-        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1}, "draws=1"),
-        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "draws": 1}, "profile=expert"),
+        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1}, "load_in_8bit=true"),
+        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "load_in_8bit": True}, "draws=1"),
+        (
+            {"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "load_in_8bit": True, "draws": 1},
+            "profile=expert",
+        ),
     ],
 )
 def test_memory_is_saved_in_the_order_of_the_recipe(chosen: dict[str, Any], knob: str):
     found = next_knob(settings(**chosen))
     assert found is not None and found.startswith(knob)
-    assert next_knob(settings(precision="bf16", profile="expert", batch=1, draws=1)) is None
+    assert next_knob(settings(precision="bf16", profile="expert", batch=1, load_in_8bit=True, draws=1)) is None
 
 
 def test_out_of_memory_ends_with_the_setting_to_change(base: Bundle, changed: Path, tmp_path: Path):
