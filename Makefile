@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-demo: check-system $(RUN_STAMP) ## install flexor into .venv and show the whole loop
+demo: check-system $(RUN_STAMP) ## install flexor into .venv and show one turn of the flywheel, in minutes
 	$(BIN)/flexor demo
 
 libero: check-system $(LIBERO_STAMP) ## add what the LIBERO suites need to .venv (docs/libero.md)
@@ -87,7 +87,7 @@ bench-gpu: $(DEV_STAMP) ## on a GPU: the tests that need one, and its figures (d
 
 $(RUN_STAMP): pyproject.toml constraints.txt | check-python
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install -e '.[torch,sim]' -c constraints.txt
+	$(BIN)/python -m pip install -e '.[torch,sim,plot]' -c constraints.txt
 	touch $@
 
 $(DEV_STAMP): $(RUN_STAMP)

@@ -1,4 +1,4 @@
-"""What `run` and `demo` show while episodes go on: a live table on a terminal, a line an episode elsewhere."""
+"""What `run` shows while episodes go on: a live table on a terminal, a line an episode elsewhere."""
 
 from __future__ import annotations
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from exported_bundles import write_micro
 from libero_here import needs_libero
 
 from flexor.errors import FlexorError
@@ -17,7 +18,7 @@ from flexor.flywheel.online.watcher import Watcher
 from flexor.flywheel.online.wheel import Wheel
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.index import EpisodeIndex
-from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
 from flexor.settings import load_settings
 from flexor.sim.shift import LIBERO_SHIFT_HASH
 
@@ -81,17 +82,19 @@ def test_tasks_take_turns_by_seed_and_an_unknown_one_is_named():
 @needs_libero
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_one_turn_on_one_task_of_a_suite(tmp_path: Path, make_bundle: Callable[..., Bundle]):
-    cameras = ("agentview", "robot0_eye_in_hand")
-    bundle = make_bundle(cameras=cameras, origin={"weights": "random", "render": "fast"})
+def test_one_turn_on_one_task_of_a_suite(tmp_path: Path):
+    bundle = write_micro(tmp_path / "micro")
+    about = json.loads((bundle.path / BUNDLE_JSON).read_text())
+    (bundle.path / BUNDLE_JSON).write_text(json.dumps({**about, "origin": {"weights": "random", "render": "fast"}}))
     said: list[str] = []
     watcher = Watcher(lambda stage: said.append(stage.key), said.append, lambda row: None)
-    with Wheel(tmp_path, 1, 0, settings(f"model.bundle={bundle.path}"), watcher) as wheel:
+    run = tmp_path / "run"
+    with Wheel(run, 1, 0, settings(f"model.bundle={bundle.path}"), watcher) as wheel:
         told = wheel.turn()
     assert told["cycles"][0]["state"] == "ACTIVE", said
     assert told["before"]["episodes"] == told["after"]["last"]["episodes"] == 1
-    rows = EpisodeIndex(tmp_path / "episodes").episodes()
+    rows = EpisodeIndex(run / "episodes").episodes()
     assert {row.task for row in rows} == {TASK} and rows[1].interventions
-    about = read_episode(tmp_path / "episodes" / rows[0].file).meta.extra
+    about = read_episode(run / "episodes" / rows[0].file).meta.extra
     assert (about["starts"], about["render"]) == ("sampled", "fast")
     assert (about["shift"]["level"], about["shift"]["hash"]) == ("medium", LIBERO_SHIFT_HASH)

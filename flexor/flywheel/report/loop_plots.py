@@ -36,7 +36,7 @@ def _alone(draw: Callable[[Axes], None]) -> Callable[[Figure], None]:
 
 
 def _loop(axes: Axes, told: Mapping[str, Any]) -> None:
-    """Each cycle's success with its interval on the same episodes; what became of its adapter stands below it."""
+    """Each cycle's success with its interval on the same episodes; what became of its adapter stands above it."""
     points = [(0, told["before"]), *((cycle["cycle"], cycle["measured"]) for cycle in told["cycles"])]
     known = [(number, figures) for number, figures in points if figures is not None]
     for number, figures in known:
@@ -47,12 +47,12 @@ def _loop(axes: Axes, told: Mapping[str, Any]) -> None:
         label = f"one adapter: {one_shot['successes']} of {one_shot['episodes']}"
         axes.axhline(one_shot["success_rate"], color=COLOURS[2], linestyle="--", linewidth=1, label=label)
         axes.axhspan(*one_shot["ci95"], color=COLOURS[2], alpha=0.12, linewidth=0)
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     for cycle in told["cycles"]:
         if cycle["state"] not in (None, "NONE"):
             taken = cycle["state"] == "ACTIVE"
             said = plain("swapped in" if taken else f"{cycle['state'].lower()}: {cycle['reason']}".replace("_", " "))
-            axes.text(cycle["cycle"], 0.02, said, fontsize=7, ha="center", color=COLOURS[1 if taken else 3])
+            axes.text(cycle["cycle"], 1.03, said, fontsize=7, ha="center", va="top", color=COLOURS[1 if taken else 3])
             if taken:
                 axes.axvline(cycle["cycle"], color=GREY, linestyle=":", linewidth=1)
     axes.set_xticks([number for number, _ in points])

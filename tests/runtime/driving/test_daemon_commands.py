@@ -1,4 +1,4 @@
-"""`flexor run` and `flexor demo` as real processes, with a real server, the tabletop, and signals."""
+"""`flexor run` as a real process, with a real server, the tabletop, and signals."""
 
 from __future__ import annotations
 
@@ -93,48 +93,6 @@ def test_a_server_killed_under_flexor_run_ends_it_with_code_1_a_message_and_the_
     assert told["holds"] > 0
     assert told["env"]["python"]
     assert read_episode(Path(told["rows"][0]["path"])).outcome == "abort"
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_a_demo_leaves_whole_episodes_and_nothing_else(bundle, scratch):
-    log = scratch / "log"
-    demo = start(scratch, "demo", "--bundle", bundle, "--episodes", "8", "--log", str(log))
-    wait_until("a second episode", lambda: any(log.glob("episodes/*.mcap")) and is_playing(log), demo)
-    demo.send_signal(signal.SIGINT)
-    _, errors = demo.communicate(timeout=PATIENCE_S)
-    assert demo.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert processes(scratch) == []
-    assert not list(scratch.glob("flexor-*"))  # the private folder with the sockets
-    assert not list(log.glob("**/*.part"))
-    episodes = [read_episode(path) for path in sorted(log.glob("episodes/*.mcap"))]
-    assert len(episodes) >= 2
-    assert all(len(episode.steps) > 0 for episode in episodes[:-1])
-    stopped = {event.kind: event.data for event in episodes[-1].events}["abort"]
-    assert episodes[-1].outcome == "abort"
-    assert stopped["reason"] == "stopped by the user"
-
-
-def test_a_demo_that_is_killed_takes_its_server_with_it(bundle, scratch):
-    demo = start(scratch, "demo", "--bundle", bundle, "--log", str(scratch / "log"))
-    wait_until("the server", lambda: any(scratch.glob("flexor-*/policy.sock")), demo)
-    demo.kill()
-    demo.communicate(timeout=PATIENCE_S)
-    deadline = time.monotonic() + PATIENCE_S
-    while processes(scratch):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_demo_whose_server_cannot_start_tells_why_and_leaves_nothing(scratch):
-    demo = start(scratch, "demo", "--bundle", str(scratch / "nothing"), "--log", str(scratch / "log"))
-    _, errors = demo.communicate(timeout=PATIENCE_S)
-    assert demo.returncode == 1
-    assert "the policy server ended with code 1" in errors
-    assert "no bundle" in errors
-    assert "Traceback" not in errors
-    assert processes(scratch) == []
-    assert not list(scratch.glob("flexor-*"))
 
 
 def test_flexor_run_without_a_server_says_how_to_start_one(scratch):
