@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +47,8 @@ def export(
     Two graphs: the prefix, and the expert with all its flow steps, which takes an adapter's tensors as inputs. int8
     quantises each in two ways and takes the quickest that is near enough and worth it, or leaves it in fp32.
 
+    A model of more than 2 GB in float32 is exported to onnx layer by layer, and is never in memory as a whole.
+
     tensorrt builds engines for GPUs that need not be here, with a report in engines.json and engines.md.
 
     Example: flexor export pi05-nano --format onnx --precision int8 --episodes data/tabletop --out runs/nano-int8
@@ -60,8 +64,10 @@ def export(
     if precision in ("int8", "fp8") and episodes is None:
         raise typer.BadParameter("needs recorded episodes; give --episodes DIR", param_hint=f"--precision {precision}")
     found = [] if episodes is None else recorded_observations(episodes, opened.config.cameras, n)
+    began = time.monotonic()
     with progress_console.status("exporting", spinner="line") as status:
         exported = export_graphs(opened, out, wish, found, status.update)
+    seconds, memory_mb = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     made = exported.bundle
     graphs = made.config.graphs
     assert graphs is not None
@@ -71,6 +77,7 @@ def export(
     sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
     rows = [(name, size / 1e6) for name, size in sizes.items()]
     table(f"{made.id}: {graphs.format}, {graphs.precision}, rank {graphs.rank}", ("file", "MB"), rows)
+    console.print(f"made in {seconds:.0f} s with {memory_mb:.0f} MB of memory at most")
     console.print(f"next: flexor verify {out} --episodes DIR", highlight=False, markup=False, soft_wrap=True)
     write_json(
         json,
@@ -82,5 +89,7 @@ def export(
             "flow_steps": made.config.flow_steps,
             "candidates": list(exported.measured),
             "bytes": sizes,
+            "seconds": seconds,
+            "host_memory_mb": memory_mb,
         },
     )

@@ -22,6 +22,8 @@ from flexor.runtime.observation import Observation
 if TYPE_CHECKING:
     from torch import nn
 
+    from flexor.pi05.model import Pi05
+
 PLAIN = "fp32"
 
 
@@ -121,14 +123,25 @@ class Job:
         """Role and module of flexor.export.graphs in float32: the prefix, then the expert, each made at its turn."""
         import torch
 
-        from flexor.export.graphs.expert_graph import ExpertGraph
-        from flexor.export.graphs.prefix_graph import PrefixGraph
         from flexor.runtime.inference.torch_engine import load_model
 
-        config, model = self.config, load_model(self.source, torch.float32)
-        yield "prefix", PrefixGraph(model, len(config.cameras), config.model.max_prompt_tokens).eval()
-        positions = cache_positions(config)
-        yield "expert", ExpertGraph(model, config.flow_steps, positions, not self.graphs.one_step).eval()
+        model = load_model(self.source, torch.float32)
+        for role in self.ports:
+            yield role, self.module(role, model)
+
+    def module(self, role: str, model: Pi05) -> nn.Module:
+        """The module of flexor.export.graphs of one role, "prefix" or "expert".
+
+        Args:
+            model: the source's, in float32, or what of it that graph needs.
+        """
+        from flexor.export.graphs.expert_graph import ExpertGraph
+        from flexor.export.graphs.prefix_graph import PrefixGraph
+
+        config = self.config
+        if role == "prefix":
+            return PrefixGraph(model, len(config.cameras), config.model.max_prompt_tokens).eval()
+        return ExpertGraph(model, config.flow_steps, cache_positions(config), not self.graphs.one_step).eval()
 
 
 @dataclass(frozen=True, slots=True)

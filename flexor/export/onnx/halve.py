@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from flexor.errors import FlexorError
@@ -31,17 +32,26 @@ def halve(model: ModelProto, precision: str = "fp16") -> None:
     Raises:
         FlexorError: a weight that the type cannot hold.
     """
-    graph, (kind, dtype) = model.graph, HALVES[precision]
-    chosen = set(products(model, half=True))
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    halved: set[str] = set()
+    chosen = halve_products(model, precision)
+    for tensor in model.graph.initializer:
+        if tensor.name in chosen:
+            narrow = to_half(tensor.name, numpy_helper.to_array(tensor), precision)
+            tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+
+
+def halve_products(model: ModelProto, precision: str) -> set[str]:
+    """Let the products of a model take 16 bits, in place, and name the weights that they then expect in 16 bits.
+
+    No weight is read or changed.
+    """
+    graph, kind = model.graph, HALVES[precision][0]
+    chosen, halved = set(products(model, half=True)), set[str]()
     nodes = []
     for node in graph.node:
         if node.name not in chosen:
             nodes.append(node)
             continue
-        for place in range(1, len(node.input)):  # the weight, and a bias
-            _halve_tensor(weights[node.input[place]], halved, dtype)
+        halved.update(node.input[1:])  # the weight, and a bias
         narrow, wide = f"{node.name}/half", node.output[0]
         nodes.append(helper.make_node("Cast", [node.input[0]], [narrow], f"{narrow}/Cast", to=kind))
         node.input[0], node.output[0] = narrow, f"{node.name}/half_output"
@@ -49,27 +59,28 @@ def halve(model: ModelProto, precision: str = "fp16") -> None:
         nodes.append(helper.make_node("Cast", [node.output[0]], [wide], f"{node.name}/wide", to=TensorProto.FLOAT))
     del graph.node[:]
     graph.node.extend(nodes)
-    _halve_embedding(model, halved, dtype)
+    return halved | _halve_embedding(model)
 
 
-def _halve_embedding(model: ModelProto, halved: set[str], dtype: np.dtype) -> None:
+def _halve_embedding(model: ModelProto) -> set[str]:
     """The token table of a prefix, whose rows are widened after they were taken."""
     for place, node in enumerate(model.graph.node):
         if node.op_type == "Gather" and node.input[0] == "embedding":
-            table = next(tensor for tensor in model.graph.initializer if tensor.name == "embedding")
-            _halve_tensor(table, halved, dtype)
             wide, node.output[0] = node.output[0], "embedding/half"
             cast = helper.make_node("Cast", ["embedding/half"], [wide], "embedding/wide", to=TensorProto.FLOAT)
             model.graph.node.insert(place + 1, cast)
-            return
+            return {"embedding"}
+    return set()
 
 
-def _halve_tensor(tensor: TensorProto, halved: set[str], dtype: np.dtype) -> None:
-    if tensor.name in halved:
-        return
-    array = numpy_helper.to_array(tensor)
-    largest = float(ml_dtypes.finfo(dtype).max)
-    if np.abs(array).max(initial=0.0) > largest:
-        raise FlexorError(f"{tensor.name} reaches {np.abs(array).max():g}, and {dtype} {largest:g}; export in fp32")
-    tensor.CopyFrom(numpy_helper.from_array(array.astype(dtype), tensor.name))
-    halved.add(tensor.name)
+def to_half(name: str, array: NDArray[np.float32], precision: str) -> NDArray[np.generic]:
+    """A weight in 16 bits.
+
+    Raises:
+        FlexorError: the type cannot hold it.
+    """
+    dtype = HALVES[precision][1]
+    reached, largest = float(np.abs(array).max(initial=0.0)), float(ml_dtypes.finfo(dtype).max)
+    if reached > largest:
+        raise FlexorError(f"{name} reaches {reached:g}, and {dtype} {largest:g}; export in fp32")
+    return array.astype(dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 from torch import nn
 
@@ -20,7 +20,7 @@ OPSET = 20
 """The last that PyTorch's tracing exporter writes, and the first with Gelu as one operation."""
 
 
-def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
+def trace_graph(module: nn.Module, ports: Ports, draft: Path, weights: bool = True) -> ModelProto:
     """Export a module.
 
     PyTorch's tracing exporter is used: the one on torch.export writes the same operations, and takes twenty times as
@@ -30,9 +30,11 @@ def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
         module: whose arguments are the input ports in their order; None where a port is left out.
         ports: inputs and outputs.
         draft: a file to write meanwhile, in a folder that will go.
+        weights: whether the numbers of parameters and buffers are kept; else their initialisers are empty, and those
+            of the same numbers are still one.
 
     Returns:
-        The model, weights loaded.
+        The model, weights loaded where they are kept.
     """
     inputs, outputs = ports
     free = {
@@ -48,6 +50,8 @@ def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
             dynamic_axes={name: axes for name, axes in free.items() if axes},
             opset_version=OPSET,
             dynamo=False,
+            export_params=weights,
+            do_constant_folding=weights,  # what it makes of constants would be numbers, too
         )
     model = onnx.load(draft)
     _lift_constants(model.graph)
@@ -55,6 +59,7 @@ def trace_graph(module: nn.Module, ports: Ports, draft: Path) -> ModelProto:
     # onnxruntime plans its memory ten times as fast where every shape is known, in terms of the number of samples.
     inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     assert inferred is not None
+    _empty_weights(inferred.graph, len(inputs))
     return inferred
 
 
@@ -79,11 +84,20 @@ def _lift_constants(graph: GraphProto) -> None:
     graph.node.extend(kept)
 
 
+def _empty_weights(graph: GraphProto, ports: int) -> None:
+    """Inputs behind the ports are weights that were not kept: they become initialisers without numbers."""
+    for value in graph.input[ports:]:
+        kind = value.type.tensor_type
+        dims = [size.dim_value for size in kind.shape.dim]
+        graph.initializer.append(TensorProto(name=value.name, data_type=kind.elem_type, dims=dims))
+    del graph.input[ports:]
+
+
 def _check_ports(graph: GraphProto, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     """An input that nothing reads is dropped by the exporter without a word; none of ours is."""
     for found, ports in ((graph.input, inputs), (graph.output, outputs)):
-        names = [value.name for value in found]
         expected = [port.name for port in ports]
+        names = [value.name for value in found][: len(expected)]  # weights that were not kept follow
         assert names == expected, f"the exporter wrote {names}, not {expected}"
 
 
