@@ -21,6 +21,7 @@ from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.engine import Engine, EngineError, open_engine
 from flexor.runtime.inference.gates import GateError, gate_path
+from flexor.runtime.inference.torch_engine import load_model
 
 FORMATS = ["onnx", "torchscript", pytest.param("pt2", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 """Those whose files can be run here; pt2 is compiled, which takes a while."""
@@ -131,9 +132,14 @@ def test_a_call_a_step_makes_the_same_chunk(source: Bundle, program: Program, tm
     graphs = made.config.graphs
     assert graphs is not None
     wish = Wish(graphs.format, rank=RANK, flow_steps=STEPS, one_step=True)
-    opened = open_engine(export_graphs(source, tmp_path / "step", wish).bundle)
-    for found, expected in zip(ask(opened, 2, 3), expect(program, 2, 3), strict=True):
+    stepwise = export_graphs(source, tmp_path / "step", wish).bundle
+    for found, expected in zip(ask(open_engine(stepwise), 2, 3), expect(program, 2, 3), strict=True):
         np.testing.assert_allclose(found, expected, atol=5e-5)
+    longer = Program(load_model(source, None), 1)  # a step three times as long
+    for found, expected in zip(ask(open_engine(stepwise, flow_steps=1), 2, 3), expect(longer, 2, 3), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-5)
+    with pytest.raises(EngineError, match=f"exported with {STEPS} flow steps, not 2; export it again"):
+        open_engine(stepwise, flow_steps=2)
 
 
 @pytest.mark.parametrize("format_", ["onnx", "torchscript", "pt2"])
@@ -152,7 +158,9 @@ def test_an_altered_graph_is_refused(copied: Path) -> None:
 
 
 def test_files_of_other_tensors_than_the_bundle_tells_of_are_refused(copied: Path) -> None:
-    with pytest.raises(EngineError, match=r"prefix\.\w+ has .*projector_a.*, and bundle.json asks for .*; export the bundle"):
+    with pytest.raises(
+        EngineError, match=r"prefix\.\w+ has .*projector_a.*, and bundle.json asks for .*; export the bundle"
+    ):
         open_engine(rehash(copied, rank=RANK + 1))
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from flexor.cli.main import app
 from flexor.errors import FlexorError
+from flexor.export.exporter import Wish, export_graphs
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import open_engine
 from flexor.runtime.inference.policy import Policy
@@ -72,12 +73,31 @@ def test_the_command_exports_and_benches_what_it_made(source: Bundle, tmp_path: 
     found = json.loads(told.read_text())
     assert (found["format"], found["prefix"], found["rank"], found["flow_steps"]) == ("onnx", "fp32", RANK, 2)
     assert set(found["bytes"]) == {"bundle.json", "expert.onnx", "norm_stats.json", "prefix.onnx", "tokenizer.json"}
+    assert found["seconds"] > 0 and found["host_memory_mb"] > 100
     assert "already exists" in str(CliRunner().invoke(app, line).exception)
-    line = ["bench", "engines", str(source.path), str(made), "--flow-steps", "2", "--n", "3", "--json", str(told)]
-    assert CliRunner().invoke(app, line).exit_code == 0
-    first, second = json.loads(told.read_text())["engines"]
-    assert (first["engine"], second["engine"], first["ratio"]) == ("torch", "onnx", 1.0)
-    assert first["n"] == second["n"] == 3 and second["memory_mb"] > 0 and second["flow_steps"] == 2
+    line = ["bench", "engines", str(source.path), str(made), "--flow-steps", "2", "--flow-steps", "1", "--n", "3"]
+    assert CliRunner().invoke(app, [*line, "--swaps", "2", "--json", str(told)]).exit_code == 0
+    found = json.loads(told.read_text())["engines"]
+    # Graphs with both of their steps inside take part once.
+    assert [(row["engine"], row["flow_steps"]) for row in found] == [("torch", 2), ("torch", 1), ("onnx", 2)]
+    assert found[0]["ratio"] == 1.0 and {row["n"] for row in found} == {3}
+    assert all(row[key] > 0 for row in found for key in ("memory_mb", "carry_ratio", "load_ms"))
+    assert all(isinstance(row["swap_ms"], float) for row in found)
+
+
+def test_the_bench_loops_graphs_of_one_step_and_tells_nothing_of_adapters_unasked(
+    source: Bundle, tmp_path: Path
+) -> None:
+    wish = Wish(rank=RANK, flow_steps=4, one_step=True)
+    made, told = export_graphs(source, tmp_path / "step", wish).bundle, tmp_path / "told.json"
+    line = ["bench", "engines", str(made.path), "--flow-steps", "4", "--flow-steps", "3", "--flow-steps", "2"]
+    run = CliRunner().invoke(app, [*line, "--n", "2", "--swaps", "0", "--json", str(told)])
+    assert run.exit_code == 0, run.output
+    found = json.loads(told.read_text())["engines"]
+    assert [(row["flow_steps"], row["bundle_flow_steps"], row["carry_ratio"]) for row in found] == [
+        (4, 4, None),
+        (2, 4, None),
+    ]
 
 
 @pytest.mark.slow
@@ -85,12 +105,13 @@ def test_the_command_exports_and_benches_what_it_made(source: Bundle, tmp_path: 
 def test_the_bench_has_a_line_for_the_compiled_model(source: Bundle, tmp_path: Path) -> None:
     told = tmp_path / "told.json"
     line = ["bench", "engines", str(source.path), "--compiled", "--flow-steps", "1", "--n", "2", "--json", str(told)]
+    line += ["--swaps", "1"]
     run = CliRunner().invoke(app, line)
     assert run.exit_code == 0, run.output
     eager, compiled = json.loads(told.read_text())["engines"]
     assert (eager["engine"], compiled["engine"], compiled["precision"]) == ("torch", "compiled", "fp32")
     assert eager["hash"] == compiled["hash"] == source.hash and compiled["p50_ms"] > 0
-    assert (compiled["flow_steps"], compiled["bundle_flow_steps"]) == (1, 10)
+    assert (compiled["flow_steps"], compiled["bundle_flow_steps"], compiled["carry_ratio"]) == (1, 10, None)
 
 
 def test_graphs_cannot_be_compiled_by_the_bench(exported: Bundle) -> None:

@@ -67,7 +67,7 @@ class GraphEngine(ABC, Generic[Held]):
         bundle: of exported graphs.
         precision: None, or that of the graphs.
         threads: CPU threads of every call.
-        flow_steps: that of the graphs.
+        flow_steps: that of the graphs; where a call makes one step, any number that divides it.
         provider: where they run: cpu, or what else the format knows.
 
     Raises:
@@ -88,6 +88,7 @@ class GraphEngine(ABC, Generic[Held]):
         self.precision, self.provider = graphs.precision, provider
         self.flow_steps, self.threads, self.slots = flow_steps, threads, SLOTS
         self._config, self._graphs, self._bundle_id = bundle.model_config, graphs, bundle.id
+        self._stride = bundle.config.flow_steps // flow_steps
         ports = prefix_ports(bundle.config, graphs.rank), expert_ports(bundle.config, graphs.rank, graphs.one_step)
         self._inputs = [{port.name: port for port in inputs} for inputs, _ in ports]
         self._prefix, self._expert = (
@@ -141,10 +142,11 @@ class GraphEngine(ABC, Generic[Held]):
                 f"{bundle.id} was exported in {graphs.precision}, not in {precision}; export it again:"
                 f" flexor export --format {cls.name} --precision {precision}"
             )
-        if flow_steps != bundle.config.flow_steps:
+        exported = bundle.config.flow_steps
+        if exported % flow_steps if graphs.one_step else exported != flow_steps:
             raise EngineError(
-                f"{bundle.id} was exported with {bundle.config.flow_steps} flow steps, not {flow_steps}; export it"
-                f" again: flexor export --format {cls.name} --flow-steps {flow_steps}"
+                f"{bundle.id} was exported with {exported} flow steps, not {flow_steps}; export it again:"
+                f" flexor export --format {cls.name} --flow-steps {flow_steps}"
             )
         cls.check_machine(bundle, graphs)
 
@@ -219,14 +221,18 @@ class GraphEngine(ABC, Generic[Held]):
         if not self._graphs.one_step:
             actions, velocities = self._expert.run(given)
             return self._take(actions), self._take(velocities)
-        steps, actions = [], None
+        actions, velocities = None, list[NDArray[np.float32]]()
         for step in range(self.flow_steps):
-            given["step"] = np.array([step], np.int64)
+            given["step"] = np.array([step * self._stride], np.int64)
             actions, velocity = self._expert.run(given)
+            velocities.append(self._take(velocity))
+            if self._stride > 1:  # the step that the graph itself makes is too short
+                noise = (noise - velocities[-1] / self.flow_steps).astype(np.float32)
+                noise[:, :clamped] = self._clamp[:clamped]
+                actions = self._put(noise)
             given["noise"] = actions
-            steps.append(self._take(velocity))
         assert actions is not None  # there is at least one step
-        return self._take(actions), np.stack(steps)
+        return self._take(actions), np.stack(velocities)
 
     def _held(self, adapter: Mapping[str, NDArray[np.float32]]) -> tuple[dict[str, Held], dict[str, Held]]:
         """What each graph takes of an adapter: of all ranks alike."""

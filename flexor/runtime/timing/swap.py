@@ -66,8 +66,7 @@ def measure_swap(
     for adapter in adapters:
         carrier.load_slot(SLOT, adapter)
         known.append(carrier.chunk(SLOT))
-    first_ms, second_ms, load_ms = _swap(carrier, adapters, n, told)
-    base_ms, carry_ms = _carry(carrier, n, told)
+    cost = measure_cost(carrier, adapters, n, told)
     chunks, lost = _swap_beside(carrier, adapters, known, n, told)
     told("comparing with a cold load", 0, len(adapters))
     difference = 0.0
@@ -77,6 +76,27 @@ def measure_swap(
         carrier.load_slot(SLOT, adapter)
         found = fresh.chunk(SLOT)
         difference = max(difference, *(float(np.abs(found - one).max()) for one in (expected, carrier.chunk(SLOT))))
+    return {
+        **cost,
+        "lost": lost,
+        "chunks": chunks,
+        "recaptures": carrier.captures - captures,
+        "max_diff_cold": difference,
+        "n": n,
+    }
+
+
+def measure_cost(carrier: Carrier, adapters: Sequence[Adapter], n: int, told: Told) -> dict[str, float]:
+    """What swapping and carrying adapters costs an engine that is warm.
+
+    Args:
+        adapters: two, which take turns.
+
+    Returns:
+        engine_ms, load_ms, carry_ratio, base_p50_ms, carry_p50_ms of measure_swap.
+    """
+    first_ms, second_ms, load_ms = _swap(carrier, adapters, n, told)
+    base_ms, carry_ms = _carry(carrier, n, told)
     base, carry = float(np.median(base_ms)), float(np.median(carry_ms))
     return {
         "engine_ms": min(first_ms) - min(second_ms),
@@ -84,11 +104,6 @@ def measure_swap(
         "carry_ratio": carry / base,
         "base_p50_ms": base,
         "carry_p50_ms": carry,
-        "lost": lost,
-        "chunks": chunks,
-        "recaptures": carrier.captures - captures,
-        "max_diff_cold": difference,
-        "n": n,
     }
 
 
