@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +40,7 @@ def run(*arguments: str) -> str:
 
 
 def serve_and_infer(name: str, folder: Path) -> None:
-    """Start a server, ask it for one chunk, and stop it."""
+    """Start a server of a bundle, by name or folder, ask it for one chunk, and stop it."""
     bundle = Bundle.open(name)
     address = f"ipc://{folder}/policy.sock"
     server = subprocess.Popen([*COMMAND, "serve", name, "--bind", address])
@@ -60,6 +62,20 @@ def serve_and_infer(name: str, folder: Path) -> None:
         server.wait(timeout=30)
 
 
+def check_graph_runtimes(report: Mapping[str, Any]) -> None:
+    """The wheel was installed with what makes and runs graphs on a CPU, and builds engines without a GPU."""
+    states = {check["name"]: (check["state"], check["found"]) for check in report["checks"]}
+    for name in ("onnx export", "onnxruntime on cpu", "tensorrt-rtx"):
+        if states[name][0] != "ok":
+            raise SystemExit(f"flexor doctor says of {name}: {states[name][0]}, {states[name][1]}")
+
+
+def export(name: str, folder: Path) -> Path:
+    """Make ONNX graphs of a bundle; few flow steps, which are quickly traced."""
+    run("export", name, "--format", "onnx", "--flow-steps", "2", "--out", str(folder / "onnx"))
+    return folder / "onnx"
+
+
 def main() -> None:
     """Import everything, open what ships, and use the command."""
     if "site-packages" not in str(flexor.__file__):
@@ -78,10 +94,12 @@ def main() -> None:
     if "doctor" not in run("--help"):
         raise SystemExit("flexor --help does not list its commands")
     report = json.loads(run("doctor", "--json", "-"))
+    check_graph_runtimes(report)
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="flexor-smoke-") as folder:
         for name in shipped:
             serve_and_infer(name, Path(folder))
+        serve_and_infer(str(export(EMBEDDED, Path(folder))), Path(folder))
     print(f"smoke: flexor {flexor.__version__}, {len(modules)} modules, bundles {report['bundles']}: all good")
 
 

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import onnx
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from flexor import __version__
+from flexor.cli.doctor_graphs import ONNX_GRAPH, check_graph_runtimes
 from flexor.cli.main import COMMANDS, app
 from flexor.cli.run_view import RunView
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
@@ -29,6 +32,14 @@ GROUPS = {
     "bench": ("engines", "latency", "precisions", "roofline", "sim", "wire"),
     "plot": ("engines", "episode", "run", "shift"),
 }
+GRAPH_CHECKS = (
+    "onnx export",
+    "onnxruntime on cpu",
+    "onnxruntime on cuda",
+    "tensorrt-rtx",
+    "tensorrt",
+    "tensorrt on a GPU",
+)
 CALLS = [(name,) for name in COMMANDS if name not in GROUPS] + [
     (group, sub) for group, subs in GROUPS.items() for sub in subs
 ]
@@ -178,6 +189,32 @@ def test_doctor_writes_what_it_found_as_json():
     assert result["passed"] == all(check["ok"] or not check["needed"] for check in checks.values())
     assert run.returncode == (0 if result["passed"] else 3)
     assert result["env"]["packages"]["torch"] == checks["torch"]["found"]
+    assert not any(checks[name]["needed"] for name in GRAPH_CHECKS)
+    assert {checks[name]["state"] for name in ("onnx export", "onnxruntime on cpu", "tensorrt-rtx")} == {"ok"}
+    assert f"onnxruntime {version('onnxruntime')}" in checks["onnxruntime on cpu"]["found"]
+    assert (
+        checks["tensorrt-rtx"]["found"].startswith(version("tensorrt_rtx"))
+        and "sm89" in checks["tensorrt-rtx"]["found"]
+    )
+    assert "pip install" in checks["tensorrt"]["way_out"]
+
+
+def test_the_graph_that_doctor_computes_is_the_identity():
+    graph = onnx.load_model_from_string(bytes.fromhex(ONNX_GRAPH))
+    onnx.checker.check_model(graph)
+    assert [node.op_type for node in graph.graph.node] == ["Identity"]
+
+
+def test_doctor_tells_what_is_not_installed_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("flexor.cli.doctor_graphs.package_version", lambda name: None)
+    checks = {check.name: check for check in check_graph_runtimes("NVIDIA H100")}
+    assert tuple(checks) == GRAPH_CHECKS
+    assert {check.state for check in checks.values()} == {"absent"}
+    assert all("pip install" in check.way_out for check in checks.values())
+    assert (
+        "NVIDIA H100" in checks["onnxruntime on cuda"].way_out
+        and "flexor[onnx-gpu]" in checks["onnxruntime on cuda"].way_out
+    )
 
 
 def test_doctor_exits_with_3_when_rendering_does_not_work():

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import typer
 
+from flexor.cli.doctor_check import Check, probe
+from flexor.cli.doctor_graphs import check_graph_runtimes
 from flexor.cli.report import JsonFile, console, progress_console, table, write_json
 from flexor.errors import FlexorError
 from flexor.runtime.environment import cpu_model, gpu_name, package_version
@@ -26,7 +25,6 @@ from flexor.runtime.system_libraries import apt_line, missing_libraries
 EXTRAS = ("torch", "sim")
 DEMO_BUNDLE = "pi05-nano"
 FREE_GIB = 1.0
-PROBE_TIMEOUT_S = 120.0
 
 _RENDER_PROBE = """
 import json, time
@@ -53,22 +51,6 @@ import json, torch
 ok = torch.cuda.is_available()
 print(json.dumps({"ok": ok, "found": torch.cuda.get_device_name(0) if ok else "none that torch can use"}))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at: what was found, and the way out where it is missing."""
-
-    name: str
-    ok: bool
-    found: str
-    needed: bool = True
-    way_out: str = ""
-
-    @property
-    def state(self) -> str:
-        """ok, missing, or absent (missing, but nothing needs it)."""
-        return "ok" if self.ok else "missing" if self.needed else "absent"
 
 
 def doctor(
@@ -117,14 +99,13 @@ def _examine(bundles: Mapping[str, Bundle | FlexorError]) -> Iterator[Check]:
         yield Check("system libraries", True, "all that rendering needs")
     yield from _bundles(bundles)
     if package_version("mujoco") is not None:
-        yield _probe(
-            "rendering", _RENDER_PROBE, f"a camera frame could not be rendered; try {apt_line(['libGL.so.1'])}"
-        )
+        yield probe("rendering", _RENDER_PROBE, f"a camera frame could not be rendered; try {apt_line(['libGL.so.1'])}")
     yield from _libero()
     driver = gpu_name()
     if package_version("torch") is not None:
         way_out = f"the driver knows {driver}: install a CUDA build of torch" if driver else ""
-        yield _probe("cuda", _CUDA_PROBE, way_out, needed=False)
+        yield probe("cuda", _CUDA_PROBE, way_out, needed=False)
+    yield from check_graph_runtimes(driver)
 
 
 def _libero() -> Iterator[Check]:
@@ -172,16 +153,3 @@ def _bundles(opened: Mapping[str, Bundle | FlexorError]) -> Iterator[Check]:
             yield Check(f"bundle {name}", True, f"{bundle.id}, every file as written")
         else:
             yield Check(f"bundle {name}", False, "damaged", way_out=str(bundle))
-
-
-def _probe(name: str, program: str, way_out: str, needed: bool = True) -> Check:
-    """Try something in a process of its own, so that a crash in a driver is a finding and not our end."""
-    try:
-        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return Check(name, False, f"no answer within {PROBE_TIMEOUT_S:g} s", needed, way_out)
-    if run.returncode != 0:
-        last = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
-        return Check(name, False, last, needed, way_out)
-    answer: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return Check(name, bool(answer["ok"]), str(answer["found"]), needed, way_out)
