@@ -76,8 +76,17 @@ def eval_(
         typer.Option(help="--matrix: the task that each bundle learned last, or -; by default the tasks in turn."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Play also in fp32, and keep whether --precision is as good in the bundle.")
+        bool,
+        typer.Option(
+            "--gate", help="Play also in fp32, and keep in the bundle whether --precision, or graphs, do as well."
+        ),
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="--gate of exported graphs: the bundle that they are of, where it does not ship with flexor."
+        ),
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """Measure the success of a bundle in simulation.
@@ -85,7 +94,8 @@ def eval_(
     The simulation waits for the policy and every random number follows from the seed: the same command gives the
     same result. On LIBERO an evaluation that was stopped goes on where it was when the command is given again.
 
-    --gate keeps its verdict in BUNDLE/gates/PRECISION.json; exit code 3 when it failed.
+    --gate keeps its verdict in BUNDLE/gates/PRECISION.json; exit code 3 when it failed. Exported graphs are compared
+    with the weights that they were made from, and are to lose fewer than 3 points, a precision fewer than 5.
 
     Example: flexor eval pi05-nano --sim tabletop --episodes 200 --seed 5000 --workers 2
 
@@ -93,10 +103,12 @@ def eval_(
 
     Example: flexor eval BUNDLE --precision int8 --gate --episodes 200
 
+    Example: flexor eval runs/nano-int8 --gate --episodes 500 --workers 2
+
     Example: flexor eval AFTER_1 AFTER_2 AFTER_3 --matrix --sim libero_goal --tasks 4,0,7 --trials 20 --json matrix.json
     """
     from flexor.cli.eval_gate import EPISODES as GATE_EPISODES
-    from flexor.cli.eval_gate import play_gate
+    from flexor.cli.eval_gate import gated_precision, play_gate
     from flexor.cli.eval_matrix import open_matrix, play_matrix
     from flexor.cli.eval_view import libero_terms, print_evaluation
     from flexor.cli.progress import Progress
@@ -106,7 +118,6 @@ def eval_(
     from flexor.flywheel.lockstep import Delay, Manner
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.calibration import Calibration
-    from flexor.runtime.inference.precisions import full_name
     from flexor.sim.libero.protocol import OFFICIAL_STARTS
     from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
     from flexor.sim.shift import Shift
@@ -124,8 +135,9 @@ def eval_(
         raise typer.BadParameter(
             "is of the tasks as they are: drop --matrix, --counterfactual, --skip and --shift", param_hint="--gate"
         )
-    if gate and full_name(precision or "fp32") == "fp32":
-        raise typer.BadParameter("compares with fp32; name another with --precision", param_hint="--gate")
+    if source is not None and not gate:
+        raise typer.BadParameter("is what graphs are compared with: add --gate", param_hint="--source")
+    compared = gated_precision(bundles[0], precision) if gate else ""
     if episodes is not None and trials is not None:
         raise typer.BadParameter("is the number in all, --trials that of each task: give one", param_hint="--episodes")
     late = Delay(delay, splice)
@@ -184,7 +196,7 @@ def eval_(
         return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)
     planned = total - skip if trials is None else trials * len(chosen or TASKS)
     if gate:
-        if not play_gate(bundles[0], play, full_name(precision or "fp32"), planned, json):
+        if not play_gate(bundles[0], play, compared, planned, json, source):
             raise typer.Exit(3)
         return
     played: list[bool] = []

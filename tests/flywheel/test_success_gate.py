@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exported_bundles import write_micro
 from point_world import open_noisy_policy, open_point
 
-from flexor.cli.eval_gate import play_gate
+from flexor.cli.eval_gate import gated_precision, play_gate
 from flexor.errors import FlexorError
+from flexor.export.exporter import Wish, export_graphs
 from flexor.flywheel.evaluate import evaluate
 from flexor.flywheel.success_gate import SuccessPair
 from flexor.runtime.inference.bundle import Bundle
-from flexor.runtime.inference.gates import gate_path, succeeds_enough, write_gate
+from flexor.runtime.inference.gates import (
+    LEAST_DIFFERENCE,
+    LEAST_OF_GRAPHS,
+    gate_path,
+    succeeds_enough,
+    write_gate,
+)
 
 
 def arm(successes: str, bundle_hash: str = "a", first_seed: int = 5000) -> dict[str, Any]:
@@ -100,6 +108,31 @@ def test_both_arms_are_played_told_and_kept_beside_parity(tmp_path: Path) -> Non
     assert (told["precision"], told["reference"]["precision"]) == ("bf16", "fp32")
     with pytest.raises(FlexorError, match=r"changed while it was evaluated"):
         play_gate(str(folder), play, "bf16", 3, None)
+
+
+def test_graphs_are_played_beside_their_source_and_may_lose_less(tmp_path: Path) -> None:
+    source = write_micro(tmp_path / "source")
+    exported = export_graphs(source, tmp_path / "graphs", Wish(rank=2, flow_steps=1)).bundle
+    asked: list[tuple[str, str]] = []
+
+    played = evaluate("point", "sim:point", ("left",), 1, 5, 1, make_robot=open_point, make_policy=open_noisy_policy)
+
+    def play(name: str, watch: Callable[[dict[str, Any]], None], precision: str) -> dict[str, Any]:
+        asked.append((name, precision))
+        lost = 0 if name == str(source.path) else 4
+        rows = [{**played["rows"][0], **row} for row in arm("1" * (300 - lost) + "0" * lost)["rows"]]
+        return {**played, "rows": rows, "bundle_hash": Bundle.open(name).hash, "precision": precision}
+
+    line = str(exported.path), play, gated_precision(str(exported.path), None), 300
+    assert play_gate(*line, tmp_path / "gate.json", str(source.path))
+    assert asked == [(str(source.path), "fp32"), (str(exported.path), "fp32")]
+    told = json.loads((tmp_path / "gate.json").read_text())
+    # 1.3 points fewer: surely less than five, not surely less than three.
+    assert told["ci95"][0] > LEAST_DIFFERENCE and told["ci95"][0] < LEAST_OF_GRAPHS
+    assert told["passed"] is None and "the lower end above -3" in told["told"]
+    assert json.loads(gate_path(exported, "fp32").read_text())["success"]["difference"] == pytest.approx(-4 / 300)
+    with pytest.raises(FlexorError, match=r"was not exported from pi05-nano@.* with --source"):
+        play_gate(*line, None, "pi05-nano")
 
 
 @pytest.mark.parametrize(

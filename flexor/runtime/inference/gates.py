@@ -26,9 +26,9 @@ LEAST_MEAN, LEAST_WORST = 0.999, 0.9
 """Cosines to float32, on average and at worst, of chunks on recorded observations. At a choice between two ways, such
 as whether to close the gripper now, the last bit can decide: one chunk in hundreds is then quite another one."""
 
-LEAST_DIFFERENCE = -0.05
-"""Of success rates, the precision's less float32's, on the same episodes: what the lower end of the 95 % interval must
-exceed."""
+LEAST_DIFFERENCE, LEAST_OF_GRAPHS = -0.05, -0.03
+"""Of success rates, the precision's less float32's, or those of exported graphs less those of their source in float32,
+on the same episodes: what the lower end of the 95 % interval must exceed."""
 
 
 class GateError(FlexorError):
@@ -40,19 +40,20 @@ def is_close_enough(cos_mean: float, cos_min: float) -> bool:
     return cos_mean >= LEAST_MEAN and cos_min >= LEAST_WORST
 
 
-def succeeds_enough(difference: float, low: float, high: float) -> bool | None:
-    """Whether a precision is no worse than float32 by more than LEAST_DIFFERENCE.
+def succeeds_enough(difference: float, low: float, high: float, least: float = LEAST_DIFFERENCE) -> bool | None:
+    """Whether a precision, or graphs, are no worse than float32 by more than they may.
 
     Args:
         difference: of the success rates.
         low, high: its 95 % interval.
+        least: LEAST_DIFFERENCE or LEAST_OF_GRAPHS.
 
     Returns:
         True or False; None where too few episodes were played to tell.
     """
-    if low > LEAST_DIFFERENCE:
+    if low > least:
         return True
-    return False if difference <= LEAST_DIFFERENCE or high < 0 else None
+    return False if difference <= least or high < 0 else None
 
 
 def gate_path(bundle: Bundle, precision: str) -> Path:
