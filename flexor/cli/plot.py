@@ -61,18 +61,21 @@ def shift(
 def engines(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What flexor bench engines --json wrote.")],
     eval_: Annotated[
-        list[Path], typer.Option("--eval", metavar="FILE", help="What flexor eval --json wrote of one bundle; repeat.")
+        list[Path],
+        typer.Option(
+            "--eval", metavar="FILE", help="What flexor eval --json wrote, with --gate of two bundles; repeat."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, a PNG.")] = Path("engines.png"),
     json: JsonFile = None,
 ) -> None:
     """Draw what a chunk takes in each engine against the success of the same bundle (docs/export.md)."""
     from flexor.cli.report import console, table, write_json
-    from flexor.flywheel.engines_plot import join_success, read_report, write_engines_plot
+    from flexor.flywheel.engines_plot import arms, join_success, read_report, write_engines_plot
 
-    timed, evaluated = read_report(file), [read_report(path) for path in eval_]
+    timed, evaluated = read_report(file), [arm for path in eval_ for arm in arms(read_report(path))]
     rows, left = join_success(timed.get("engines", ()), evaluated)
-    write_engines_plot(rows, f"{evaluated[0]['sim']}, {timed.get('threads')} thread(s)", out)
+    write_engines_plot(rows, f"{evaluated[0]['sim'].removeprefix('sim:')}, CPU threads {timed.get('threads')}", out)
     columns = ("name", "p50_ms", "p95_ms", "success_rate", "episodes")
     table(f"engines in {out}", ("", *columns[1:]), [[row[key] for key in columns] for row in rows])
     for name in left:

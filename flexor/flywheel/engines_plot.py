@@ -10,6 +10,7 @@ from typing import Any
 from flexor.errors import FlexorError
 
 Row = Mapping[str, Any]
+MARKERS = "os^Dv<>P"  # by number of flow steps, most first
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def read_report(path: Path) -> dict[str, Any]:
     return content
 
 
+def arms(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations in what `flexor eval --json` wrote: two where it was a gate, else one."""
+    return [*([report["reference"]] if "reference" in report else []), report]
+
+
 def join_success(timed: Sequence[Row], evaluated: Sequence[Row]) -> tuple[list[dict[str, Any]], list[str]]:
     """Engines that `flexor bench engines` timed, with the success that `flexor eval` counted of the same bundle.
 
@@ -39,8 +45,8 @@ def join_success(timed: Sequence[Row], evaluated: Sequence[Row]) -> tuple[list[d
         evaluated: evaluations, all of one simulation.
 
     Returns:
-        Rows {name, p50_ms, p95_ms, success_rate, ci95, episodes} in the order of the benchmark, and the names of those
-        that nobody evaluated.
+        Rows {name, engine, flow_steps, p50_ms, p95_ms, success_rate, ci95, episodes} in the order of the benchmark,
+        and the names of those that nobody evaluated.
 
     Raises:
         FlexorError: rows without these keys, evaluations of several simulations, or nothing that was both.
@@ -57,7 +63,8 @@ def join_success(timed: Sequence[Row], evaluated: Sequence[Row]) -> tuple[list[d
                 left.append(name)
                 continue
             told = {key: success[key] for key in ("success_rate", "ci95", "episodes")}
-            joined.append({"name": name, "p50_ms": row["p50_ms"], "p95_ms": row["p95_ms"], **told})
+            engine = {"engine": f"{row['engine']} {row['precision']}", "flow_steps": row["flow_steps"]}
+            joined.append({"name": name, **engine, "p50_ms": row["p50_ms"], "p95_ms": row["p95_ms"], **told})
     except (KeyError, TypeError) as error:
         raise FlexorError(
             f"a row is not as expected ({error}); take what flexor bench engines and flexor eval write with --json"
@@ -70,6 +77,8 @@ def join_success(timed: Sequence[Row], evaluated: Sequence[Row]) -> tuple[list[d
 def write_engines_plot(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write a PNG: a point an engine, at p50 and the success rate, with lines to p95 and over the 95 % interval.
 
+    An engine in a precision has a colour, a number of flow steps a marker; the quickest comes first in the legend.
+
     Args:
         rows: of join_success.
 
@@ -81,24 +90,31 @@ def write_engines_plot(rows: Sequence[Row], title: str, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise FlexorError(f"a plot needs matplotlib ({error}); install it with `pip install 'flexor[plot]'`") from error
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for row in rows:
+    engines = list(dict.fromkeys(row["engine"] for row in rows))
+    steps = sorted({row["flow_steps"] for row in rows}, reverse=True)
+    for row in sorted(rows, key=lambda row: row["p50_ms"]):
         rate, (low, high) = 100 * row["success_rate"], (100 * bound for bound in row["ci95"])
         axes.errorbar(
             row["p50_ms"],
             rate,
             xerr=[[0.0], [row["p95_ms"] - row["p50_ms"]]],
             yerr=[[rate - low], [high - rate]],
-            fmt="o",
-            markersize=5,
+            fmt=MARKERS[steps.index(row["flow_steps"]) % len(MARKERS)],
+            color=f"C{engines.index(row['engine']) % 10}",
+            markersize=6,
             linewidth=1,
+            capsize=3,
+            alpha=0.8,
             label=f"{row['name']} ({row['episodes']} episodes)",
         )
     axes.set_xlim(left=0)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
     axes.set(xlabel="ms a chunk: p50, line to p95", ylabel="success, %, and its 95 % interval", title=title)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=110)

@@ -32,8 +32,8 @@ def test_an_engine_has_the_success_of_its_own_bundle_and_precision() -> None:
         "compiled fp32, 10 steps",
         "onnx int8, 10 steps",
     ]
-    assert rows[0] == {"name": "torch fp32, 10 steps", "p50_ms": 4.0, "p95_ms": 6.0, "success_rate": 0.9,
-                       "ci95": [0.8, 0.95], "episodes": 50}  # fmt: skip
+    assert rows[0] == {"name": "torch fp32, 10 steps", "engine": "torch fp32", "flow_steps": 10, "p50_ms": 4.0,
+                       "p95_ms": 6.0, "success_rate": 0.9, "ci95": [0.8, 0.95], "episodes": 50}  # fmt: skip
     assert left == ["pt2 fp32, 10 steps"]
 
 
@@ -61,5 +61,8 @@ def test_the_command_draws_what_two_others_wrote(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert json.loads(told.read_text())["not_evaluated"] == ["pt2 fp32, 10 steps"]
+    success.write_text(json.dumps({**evaluated("c"), "reference": evaluated("a")}))  # of a gate, both arms
+    assert CliRunner().invoke(app, line).exit_code == 0
+    assert len(json.loads(told.read_text())["engines"]) == 2
     success.write_text("[")
     assert "is not JSON" in str(CliRunner().invoke(app, line).exception)

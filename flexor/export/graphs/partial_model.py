@@ -70,14 +70,14 @@ def _read(bundle: Bundle, names: Collection[str]) -> Iterator[tuple[str, torch.T
     with _opened(bundle) as file:
         for name in names:
             try:
-                tensor = file.get_tensor(name).float()
+                stored = file.get_tensor(name)
             except SafetensorError as error:
                 raise BundleError(f"{bundle.weights_path}: {name} cannot be read: {error}") from error
-            if not tensor.isfinite().all():
+            if not stored.isfinite().all():
                 raise BundleError(
                     f"{bundle.weights_path}: {name} holds numbers that are not finite; restore the bundle"
                 )
-            yield name, tensor
+            yield name, stored.float()
 
 
 def _opened(bundle: Bundle) -> safe_open:

@@ -80,7 +80,8 @@ def to_half(name: str, array: NDArray[np.float32], precision: str) -> NDArray[np
         FlexorError: the type cannot hold it.
     """
     dtype = HALVES[precision][1]
-    reached, largest = float(np.abs(array).max(initial=0.0)), float(ml_dtypes.finfo(dtype).max)
+    reached = float(max(array.max(initial=0.0), -array.min(initial=0.0)))  # without a copy of what may be large
+    largest = float(ml_dtypes.finfo(dtype).max)
     if reached > largest:
         raise FlexorError(f"{name} reaches {reached:g}, and {dtype} {largest:g}; export in fp32")
     return array.astype(dtype)
