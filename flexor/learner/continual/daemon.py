@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from flexor.errors import FlexorError
 from flexor.learner.continual.announcer import Announcer
 from flexor.learner.continual.learner_state import LearnerState, Plan
@@ -106,7 +108,7 @@ class LearnerDaemon:
             try:
                 self._open()
                 self._live()
-            except OSError as error:
+            except (OSError, SafetensorError) as error:  # the latter where frames are kept
                 raise FlexorError(f"learning in {self._work}: {error}; free the disk or mend it, then go on") from error
         state = self._state
         told = {"published": self._published, "number": state.number, "adapter": state.current}

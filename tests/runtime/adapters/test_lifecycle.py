@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.adapter_settings import AdapterSettings
 from flexor.runtime.adapters.adapter_slots import AdapterSlots
 from flexor.runtime.adapters.adapter_store import KEPT, AdapterStore
+from flexor.runtime.adapters.audit_log import read_audit
 from flexor.runtime.adapters.lifecycle import Lifecycle
 from flexor.runtime.adapters.store_state import StoreState
 from flexor.runtime.adapters.verification import Verifier
@@ -236,3 +238,26 @@ def test_a_restart_takes_up_a_trial_from_its_beginning_and_keeps_what_was_counte
     assert life.slots.trial_state()["pairs"] == 0  # type: ignore[index]
     record = life.store.record(name)
     assert record is not None and record.episodes == 2
+
+
+def test_a_clock_that_is_set_back_changes_nothing_but_the_times_that_are_told(
+    open_: Open, write: Write, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = open_()
+    first, second = write(seed=1).name, write(seed=2).name
+    life.push(first)
+
+    class Back(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) - timedelta(days=400)
+
+    monkeypatch.setattr("flexor.runtime.adapters.audit_log.datetime", Back)
+    life.push(second)
+    assert [life.slots.active.adapter, life.slots.previous.adapter] == [second, first]
+    life = open_()
+    assert life.slots.active.adapter == second
+    assert life.rollback()["active"] == first
+    entries, unreadable = read_audit(root)
+    assert unreadable == 0 and entries[-1]["at"] < entries[0]["at"]
+    assert [entry["adapter"] for entry in entries if entry["event"] == "adapter.active"][:2] == [first, second]
