@@ -37,9 +37,13 @@ def flywheel(
     A policy server, a robot and a learner as three processes. In each cycle the robot collects episodes; while a
     trigger stands (success, failures in a row), the simulation's expert corrects them; the learner makes an adapter;
     the server tries it against its parent and takes it or not; success is measured on seeds of its own. At the end
-    base and last adapter play fresh seeds, shifted and not. Ctrl-C stops between two episodes.
+    base and last adapter play fresh seeds, shifted and not. Ctrl-C, or a kill, loses nothing that was finished: the
+    same command goes on.
 
     Example: flexor flywheel --out runs/wheel --shift medium --cycles 3
+
+    Example, few episodes of one task of a suite: flexor flywheel --out runs/bowl --sim libero_spatial
+    --bundle runs/pi05-nano-libero 'tasks=[pick_up_the_black_bowl_on_the_stove_and_place_it_on_the_plate]'
 
     With --operator each episode waits for a person, who says how it ended and may take the arm (docs/operator.md).
     Nothing is then asked of the simulator, and what it alone can do, the gate and measuring, is left out.
@@ -80,9 +84,8 @@ def flywheel(
 
 def _told(row: Mapping[str, Any]) -> str:
     """A finished stage in one line."""
-    shown = {
-        name: value for name, value in row.items() if name not in ("cycle", "verb", "seconds") and value is not None
-    }
+    left_out = ("cycle", "verb", "seconds", "rows")
+    shown = {name: value for name, value in row.items() if name not in left_out and value is not None}
     said = "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
     )

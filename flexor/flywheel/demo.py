@@ -10,7 +10,7 @@ from flexor.errors import FlexorError
 from flexor.flywheel.online.loop_seeds import MEASURE_SEED
 from flexor.flywheel.online.robot_side import counts
 from flexor.flywheel.online.settings import OnlineSettings
-from flexor.flywheel.online.stages import CYCLE, DECIDE, GATE, MEASURE, OFFER, RESERVE, Stage
+from flexor.flywheel.online.stages import CYCLE, DECIDE, GATE, LEARN, MEASURE, OFFER, RESERVE, Stage
 from flexor.flywheel.online.summary import FIGURES
 from flexor.flywheel.online.watcher import Watcher
 from flexor.flywheel.online.wheel import Wheel
@@ -155,6 +155,8 @@ def verdict(rows: Mapping[tuple[int, str], Mapping[str, Any]]) -> tuple[bool | N
         return None, "it has not come to its end; give the same --out, and it goes on"
     if not rows[1, DECIDE]["learn"]:
         return False, f"nothing was learned: {rows[1, DECIDE]['why']}; it succeeds {_share(before)} as it is"
+    if rows[1, LEARN]["adapter"] is None:
+        return False, f"nothing was learned: {rows[1, LEARN]['why']}; it succeeds {_share(before)} as it is"
     offer, gate = rows[1, OFFER], rows[1, GATE]
     pair = gate["shifted"]
     (was, now), (knew, knows) = _shares(pair), _shares(gate["unshifted"])

@@ -51,6 +51,7 @@ def ledger(shifted: dict[str, Any], state: str = "ACTIVE", learn: bool = True) -
     return {
         (0, "measure"): before,
         (1, "decide"): {"learn": learn, "why": "no trigger stands"},
+        (1, "learn"): {"adapter": "1-aaaaaaaaaaaa"},
         (1, "gate"): {"shifted": shifted, "unshifted": pair(11, 0, 0, 1)},
         (1, "offer"): {"state": state, "reason": None if state == "ACTIVE" else "gate"},
         (1, "measure"): before,
@@ -66,6 +67,11 @@ def ledger(shifted: dict[str, Any], state: str = "ACTIVE", learn: bool = True) -
         (ledger(pair(4, 3, 1, 12), "HELD_BACK"), False, r"it did not help, and was not taken \(gate\)"),
         (ledger(pair(4, 0, 9, 7, 0.004), "HELD_BACK"), False, r"it helped, and was not taken \(gate\)"),
         (ledger(pair(20, 0, 0, 0), learn=False), False, "nothing was learned: no trigger stands; it succeeds 20 of 20"),
+        (
+            ledger(pair(0, 0, 0, 20)) | {(1, "learn"): {"adapter": None, "why": "no success and no correction"}},
+            False,
+            "nothing was learned: no success and no correction; it succeeds 0 of 20",
+        ),
         ({(0, "measure"): {"successes": 1, "episodes": 2}}, None, "has not come to its end"),
         ({}, None, "has not come to its end"),
     ],

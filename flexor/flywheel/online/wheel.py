@@ -174,8 +174,9 @@ class Wheel:
             return {"adapter": None}
         server = self._robot_side().server  # in whose slack it is learned
         replay = self._run / RESERVOIR if self._settings.reserve and not self._devices else None
-        told_of = (self._watcher.on_line, self._stopped)
-        return learn_adapter(self._run, self._bundle, self._settings, self._seed, server.address, replay, *told_of)
+        known = {row["adapter"] for row in self._ledger.rows if row["verb"] == "learn"}
+        how = (self._settings, self._seed, server.address, replay, known)
+        return learn_adapter(self._run, self._bundle, *how, self._watcher.on_line, self._stopped)
 
     def _gate(self, cycle: int) -> Row:
         """Hold the adapter against its parent, shifted and not, before a robot plays it."""
