@@ -29,7 +29,7 @@ test: check-system $(DEV_STAMP) ## install flexor into .venv and run the tests, 
 test-quick: $(DEV_STAMP) ## the tests that take seconds
 	$(BIN)/pytest -m "not gpu and not slow and not nightly" -rs -q
 
-nightly: check-system $(DEV_STAMP) ## what takes minutes: 100,000 broken messages at the wire decoder
+nightly: check-system $(DEV_STAMP) ## what takes minutes: broken messages, 20 kills of the learner, 20 random adapters, large models
 	$(BIN)/pytest -m "nightly and not gpu" -rs --durations=10
 
 reliability: check-system $(DEV_STAMP) ## what takes minutes: try every fault TRIES times and write docs/reliability.md
