@@ -154,8 +154,6 @@ class Wheel:
                 correcting = self._settings.collect.correct and bool(self._triggers.standing(self._active()))
                 self._play(self._robot_side(), seed, correcting)
                 self._look()
-        if self._stopped():  # then the last episode may be an abort
-            raise LoopStopped
         return counts(self._recorded(seeds).values())
 
     def _decide(self, cycle: int) -> Row:
@@ -254,9 +252,10 @@ class Wheel:
         """One episode, told."""
         task = self._place.task_of(seed, robot.tasks)
         result = None if self._stopped() else robot.play(seed, task, correcting)
-        if result is None:
+        if result is not None:
+            self._watcher.on_line(told(result))
+        if result is None or self._stopped():  # then the episode may be an abort
             raise LoopStopped
-        self._watcher.on_line(told(result))
 
     def _look(self) -> None:
         """Let the triggers decide, and tell what they decided."""
