@@ -105,12 +105,12 @@ def parameter_names(projection: str) -> tuple[str, str]:
 
 
 def factors_of(model: Pi05) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """A [r, in] and B [out, r], float32, by the name of the projection."""
+    """A [r, in] and B [out, r], float32, as they are now, by the name of the projection."""
 
     def array(factor: nn.Module) -> NDArray[np.float32]:
         weight = factor.weight
         assert isinstance(weight, torch.Tensor)
-        return weight.detach().float().cpu().numpy()
+        return weight.detach().float().cpu().numpy().copy()  # not a view of what is trained on
 
     wrapped = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
     return {name: (array(module.lora_A[ADAPTER]), array(module.lora_B[ADAPTER])) for name, module in wrapped}

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from flexor.learner.lora.live_prefixes import LivePrefixes
+from flexor.learner.lora.prefix_sources import Prefixes
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
-from flexor.learner.lora.trainer import LoraTrainer, Prefixes
+from flexor.learner.lora.trainer import LoraTrainer
 from flexor.pi05.prefix import Prefix
 from flexor.runtime.inference.bundle import Bundle
 

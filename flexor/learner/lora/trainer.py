@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,36 +18,19 @@ from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpo
 from flexor.learner.curves import Curves
 from flexor.learner.lora.eight_bit_prefix import hold_in_8_bits
 from flexor.learner.lora.factors import Factors
-from flexor.learner.lora.live_prefixes import LivePrefixes
 from flexor.learner.lora.mix import Mix
-from flexor.learner.lora.prefix_cache import PrefixCache
-from flexor.learner.lora.prefix_store import PrefixStore
+from flexor.learner.lora.prefix_sources import Prefixes, prefix_sources
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
-from flexor.learner.lora.sight_cache import SightCache
 from flexor.pi05 import lora
 from flexor.pi05.flow import flow_loss
-from flexor.pi05.prefix import Prefix
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.torch_engine import load_model
 
 DRAWS = 1  # the stream of random numbers of a step; 0 is the order of samples
 HELD_OUT_SAMPLES, HELD_OUT_BATCH = 256, 16
 CHECKPOINT = "checkpoint.safetensors"
-
-KEPT: Mapping[str, type[PrefixCache] | type[SightCache]] = {
-    "expert": PrefixCache,
-    "projector": SightCache,
-    "keys": SightCache,
-}
-"""By profile: what is encoded once. Nothing is where the image tower is trained, too."""
-
-
-class Prefixes(Protocol):
-    """Where the prefixes of a pool's samples come from."""
-
-    def prefixes(self, rows: Sequence[int], encodings: Sequence[int]) -> Prefix: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +248,8 @@ class LoraTrainer:
             self._losses.clear()
 
     def _prefixes(self, base: str, cache: Path) -> Sequence[Prefixes]:
-        """One source a pool; those that keep what they encode share a store, and with it its budget."""
-        if (kind := KEPT.get(self.settings.profile)) is None:
-            return [LivePrefixes(self.model, pool) for pool in self._pools]
-        store = PrefixStore(cache, self.settings.cache_mb * 1_000_000)
-        held = f"{base} in 8 bits" if self.settings.load_in_8bit else base
-        return [kind(self.model, held, self.settings.precision, pool, store) for pool in self._pools]
+        """One source a pool: see `prefix_sources`."""
+        return prefix_sources(self.model, base, self._pools, self.settings, cache)
 
     def _rate(self, spent: float) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * min(spent, 1.0)))

@@ -9,26 +9,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from recordings import CAMERAS
 from safetensors.numpy import load_file
+from small_learners import pool_of, settings, trainer_of
 
 from flexor.errors import FlexorError
 from flexor.learner.curves import read_curves
-from flexor.learner.demonstrations import load_demonstrations
 from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.live_prefixes import LivePrefixes
-from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
 from flexor.learner.lora.merged import write_merged
+from flexor.learner.lora.prefix_sources import KEPT
 from flexor.learner.lora.profile import PROFILES, add_lora
 from flexor.learner.lora.sample_mix import SampleMix
-from flexor.learner.lora.sample_pool import SamplePool
-from flexor.learner.lora.settings import LoraSettings
-from flexor.learner.lora.trainer import KEPT, LoraTrainer
+from flexor.learner.lora.trainer import LoraTrainer
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.lora import pack, target_sizes
 from flexor.pi05.model import Pi05
@@ -38,21 +34,6 @@ from flexor.runtime.inference.torch_engine import load_model
 
 QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
 LIMIT_S = 150.0
-
-
-def settings(**changes: Any) -> LoraSettings:
-    small = {"batch": 4, "accumulation": 2, "draws": 4, "precision": "fp32", "held_out": 0.2, "steps": 12, "lr": 5e-3}
-    return LoraSettings.model_validate({**small, **changes})
-
-
-def pool_of(data: Path, base: Bundle, chosen: LoraSettings) -> SamplePool:
-    model = base.model_config
-    return SamplePool(load_demonstrations(data, CAMERAS, model.vision.image_size, model.horizon), base, chosen)
-
-
-def trainer_of(base: Bundle, data: Path, folder: Path, **changes: Any) -> LoraTrainer:
-    chosen = settings(**changes)
-    return LoraTrainer(base, [pool_of(data, base, chosen)], chosen, folder / "run", folder / "prefixes")
 
 
 @pytest.mark.parametrize("profile", list(PROFILES))
@@ -107,50 +88,6 @@ def test_what_the_tower_saw_teaches_the_projector_what_whole_images_do(base: Bun
         torch.testing.assert_close(factor, live.factors.live[name], rtol=1e-4, atol=1e-6)
     a, b = kept.factors.published()["projector"]
     assert np.abs(b @ a).max() > 0
-
-
-def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base: Bundle, changed: Path, tmp_path: Path):
-    kept: dict[bool, int] = {}
-    published = {}
-    for again in (False, True):
-        trainer = trainer_of(base, changed, tmp_path / str(again), gradient_checkpointing=again)
-        sizes: dict[int, int] = {}
-
-        def pack_hook(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
-            sizes[tensor.data_ptr()] = tensor.nbytes
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
-            trainer._sources[0].prefixes([0, 1, 2, 3], [0, 1, 2, 3])
-        kept[again] = sum(sizes.values())
-        for _ in range(2):
-            trainer.step(1.0)
-        published[again] = trainer.factors.published()
-    assert kept[True] < 0.8 * kept[False]
-    for name, factors in published[True].items():
-        for factor, plain in zip(factors, published[False][name], strict=True):
-            np.testing.assert_allclose(factor, plain, rtol=1e-4, atol=1e-7)
-
-
-def test_a_base_in_8_bits_takes_a_quarter_and_teaches_nearly_the_same(base: Bundle, changed: Path, tmp_path: Path):
-    trainers = {
-        eight: trainer_of(base, changed, tmp_path / str(eight), load_in_8bit=eight, steps=24) for eight in (True, False)
-    }
-    frozen = {
-        eight: sum(
-            p.nbytes for name, p in trainer.model.named_parameters() if "prefix_layers" in name and "_proj" in name
-        )
-        for eight, trainer in trainers.items()
-    }
-    assert 0 < frozen[True] < 0.27 * frozen[False]
-    losses = {}
-    for eight, trainer in trainers.items():
-        before = trainer.held_out(learned=False)
-        trainer.run(lambda standing: None)
-        losses[eight] = before, trainer.held_out()
-    assert losses[True][0] == pytest.approx(losses[False][0], rel=0.02)
-    assert losses[True][1] == pytest.approx(losses[False][1], rel=0.05)
-    assert losses[True][1] < losses[True][0]
 
 
 def test_each_encoding_is_computed_once_and_another_base_finds_none_of_them(
@@ -269,32 +206,6 @@ def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, 
     trainer_of(base, changed, tmp_path).save()
     with pytest.raises(FlexorError, match=r"\br\b"):
         trainer_of(base, changed, tmp_path, r=4)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "knob"),
-    [
-        ({"r": 16}, "r=8"),
-        ({}, "precision=bf16"),
-        ({"precision": "bf16"}, "gradient_checkpointing=true"),
-        ({"precision": "bf16", "profile": "expert"}, "batch=1 accumulation=8"),
-        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1}, "load_in_8bit=true"),
-        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "load_in_8bit": True}, "draws=1"),
-        (
-            {"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "load_in_8bit": True, "draws": 1},
-            "profile=expert",
-        ),
-    ],
-)
-def test_memory_is_saved_in_the_order_of_the_recipe(chosen: dict[str, Any], knob: str):
-    found = next_knob(settings(**chosen))
-    assert found is not None and found.startswith(knob)
-    assert next_knob(settings(precision="bf16", profile="expert", batch=1, load_in_8bit=True, draws=1)) is None
-
-
-def test_out_of_memory_ends_with_the_setting_to_change(base: Bundle, changed: Path, tmp_path: Path):
-    with pytest.raises(LearnerOutOfMemory, match=r"out of memory .*; set precision=bf16"):
-        learn(base, changed, tmp_path / "out", settings(draws=10**12), QUIET)
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_says_what_to_do(base: Bundle, changed: Path, tmp_path: Path):

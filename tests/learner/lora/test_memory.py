@@ -1,0 +1,87 @@
+"""What the learner does with less memory, and what it says when there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_learners import settings, trainer_of
+
+from flexor.learner.lora.learn import LearnWatcher, learn
+from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
+from flexor.runtime.inference.bundle import Bundle
+
+QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
+
+
+def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base: Bundle, changed: Path, tmp_path: Path):
+    kept: dict[bool, int] = {}
+    published = {}
+    for again in (False, True):
+        trainer = trainer_of(base, changed, tmp_path / str(again), gradient_checkpointing=again)
+        sizes: dict[int, int] = {}
+
+        def pack_hook(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
+            sizes[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+            trainer._sources[0].prefixes([0, 1, 2, 3], [0, 1, 2, 3])
+        kept[again] = sum(sizes.values())
+        for _ in range(2):
+            trainer.step(1.0)
+        published[again] = trainer.factors.published()
+    assert kept[True] < 0.8 * kept[False]
+    for name, factors in published[True].items():
+        for factor, plain in zip(factors, published[False][name], strict=True):
+            np.testing.assert_allclose(factor, plain, rtol=1e-4, atol=1e-7)
+
+
+def test_a_base_in_8_bits_takes_a_quarter_and_teaches_nearly_the_same(base: Bundle, changed: Path, tmp_path: Path):
+    trainers = {
+        eight: trainer_of(base, changed, tmp_path / str(eight), load_in_8bit=eight, steps=24) for eight in (True, False)
+    }
+    frozen = {
+        eight: sum(
+            p.nbytes for name, p in trainer.model.named_parameters() if "prefix_layers" in name and "_proj" in name
+        )
+        for eight, trainer in trainers.items()
+    }
+    assert 0 < frozen[True] < 0.27 * frozen[False]
+    losses = {}
+    for eight, trainer in trainers.items():
+        before = trainer.held_out(learned=False)
+        trainer.run(lambda standing: None)
+        losses[eight] = before, trainer.held_out()
+    assert losses[True][0] == pytest.approx(losses[False][0], rel=0.02)
+    assert losses[True][1] == pytest.approx(losses[False][1], rel=0.05)
+    assert losses[True][1] < losses[True][0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "knob"),
+    [
+        ({"r": 16}, "r=8"),
+        ({}, "precision=bf16"),
+        ({"precision": "bf16"}, "gradient_checkpointing=true"),
+        ({"precision": "bf16", "profile": "expert"}, "batch=1 accumulation=8"),
+        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1}, "load_in_8bit=true"),
+        ({"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "load_in_8bit": True}, "draws=1"),
+        (
+            {"precision": "bf16", "gradient_checkpointing": True, "batch": 1, "load_in_8bit": True, "draws": 1},
+            "profile=expert",
+        ),
+    ],
+)
+def test_memory_is_saved_in_the_order_of_the_recipe(chosen: dict[str, Any], knob: str):
+    found = next_knob(settings(**chosen))
+    assert found is not None and found.startswith(knob)
+    assert next_knob(settings(precision="bf16", profile="expert", batch=1, load_in_8bit=True, draws=1)) is None
+
+
+def test_out_of_memory_ends_with_the_setting_to_change(base: Bundle, changed: Path, tmp_path: Path):
+    with pytest.raises(LearnerOutOfMemory, match=r"out of memory .*; set precision=bf16"):
+        learn(base, changed, tmp_path / "out", settings(draws=10**12), QUIET)
