@@ -76,8 +76,10 @@ class Measuring:
 
     def pair(self, first: str, second: str, episodes: int, seed: int, shift: Shift) -> SuccessPair:
         """Two adapters on the same episodes; whose weights they are is what differs."""
-        arms = [self.play(adapter, episodes, seed, shift) | {"bundle_hash": ""} for adapter in (first, second)]
-        return SuccessPair.of(*arms)
+        reference, other = (
+            self.play(adapter, episodes, seed, shift) | {"bundle_hash": ""} for adapter in (first, second)
+        )
+        return SuccessPair.of(reference, other)
 
     def compared(self, last: str, episodes: int, seed: int, shift: Shift) -> dict[str, Any]:
         """The base and the last adapter on the same episodes.

@@ -13,7 +13,7 @@ from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.replay.settings import ReplaySettings
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 
-STEPS = 400
+STEPS = 1500
 """Optimiser steps of one adapter, where nothing else is said."""
 
 
