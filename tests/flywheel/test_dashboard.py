@@ -23,6 +23,7 @@ from flexor.errors import FlexorError
 from flexor.flywheel.dashboard.web_server import WebServer, content_policy
 from flexor.runtime.adapters.adapter_settings import AdapterSettings
 from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.serving.client import PolicyClient
 from flexor.runtime.serving.server import PolicyServer
 from flexor.runtime.serving.server_settings import ServerSettings
 
@@ -163,6 +164,14 @@ def test_a_server_that_is_away_is_told_and_found_again(url: str, address: str, t
         there = until(lambda: (now := state(url)) and not now["server"]["away"] and now)
         assert there["server"]["stats"]["ready"] is True
         assert (there["adapters"]["active"], there["adapters"]["bound"]) == ("base", {}), "as the server has it"
+        with PolicyClient(address) as client:
+
+            def heard() -> bool:  # the page hears events only once its socket has found the server again
+                client.begin_episode("task", 0)
+                client.end_episode("unknown")
+                return bool((now := state(url)) and now["server"]["events"])
+
+            until(heard)
     gone = until(lambda: (now := state(url)) and now["server"]["away"] and now)
     assert gone["server"]["stats"]["ready"] is True, "what it said last"
     assert gone["adapters"]["active"] == FIRST, "as it is on disk"

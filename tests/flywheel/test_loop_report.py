@@ -95,7 +95,8 @@ def test_the_folders_of_a_loop_are_found_among_several_of_a_kind(wheel: Path):
     assert found.ledger is None
     assert RunReader(found).read().ledger == []
     (wheel / "adapters" / "audit.jsonl").rename(wheel / "elsewhere.jsonl")
-    (wheel / "other").mkdir()
-    (wheel / "other" / "audit.jsonl").touch()
+    for name in ("other", "third"):
+        (wheel / name).mkdir()
+        (wheel / name / "audit.jsonl").touch()
     with pytest.raises(FlexorError, match="choose: --adapters DIR"):
         RunFolders.find(wheel)

@@ -17,16 +17,18 @@ from flexor.cli.main import app
 def test_a_mock_ends_with_a_learned_adapter_in_a_real_server_and_says_that_it_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, scratch = tmp_path / "mock.json", tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    run = CliRunner().invoke(app, ["learn", "--mock", "--json", str(file)])
+    file = tmp_path / "mock.json"
+    with tempfile.TemporaryDirectory(prefix="fx") as scratch:  # a short name: sockets lie in it
+        monkeypatch.setattr(tempfile, "tempdir", scratch)
+        run = CliRunner().invoke(app, ["learn", "--mock", "--json", str(file)])
+        left = [path.name for path in Path(scratch).iterdir() if path.name.startswith("flexor-")]
+        monkeypatch.undo()
     assert run.exit_code == 0, run.output
     found = json.loads(file.read_text())
     assert (found["mock"], found["state"]) == (True, "ACTIVE")
     assert (found["served_before"], found["served_after"]) == ("base", found["adapter"])
     assert "none of its numbers means anything" in " ".join(run.output.split())
-    assert [path.name for path in scratch.iterdir() if path.name.startswith("flexor-")] == []
+    assert left == []
 
 
 def test_a_mock_takes_nothing_of_yours_and_learning_needs_all_three() -> None:

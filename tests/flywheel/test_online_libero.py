@@ -80,7 +80,7 @@ def test_tasks_take_turns_by_seed_and_an_unknown_one_is_named():
 
 
 @needs_libero
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 def test_one_turn_on_one_task_of_a_suite(tmp_path: Path):
     bundle = write_micro(tmp_path / "micro")

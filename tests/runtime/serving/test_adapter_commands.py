@@ -129,7 +129,7 @@ def test_a_merged_bundle_computes_what_the_adapter_does(
     tokens, noise = np.arange(5), rng.standard_normal((1, config.horizon, config.action_dim), np.float32)
     adapted, plain = open_engine(micro_bundle, flow_steps=2), open_engine(merged, flow_steps=2)
     adapted.load_slot(1, verifier.verify(path).packed)
-    expected = adapted.denoise(adapted.encode(images, tokens), noise, None, 1)[0]
+    expected = adapted.denoise(adapted.encode(images, tokens, 1), noise, None, 1)[0]
     np.testing.assert_allclose(plain.denoise(plain.encode(images, tokens), noise, None)[0], expected, atol=1e-6)
 
 
