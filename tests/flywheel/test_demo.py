@@ -50,7 +50,7 @@ def ledger(shifted: dict[str, Any], state: str = "ACTIVE", learn: bool = True) -
     before = {"successes": shifted["both"] + shifted["reference_only"], "episodes": shifted["episodes"]}
     return {
         (0, "measure"): before,
-        (1, "decide"): {"learn": learn, "why": "no trigger stands"},
+        (1, "decide"): {"learn": learn, "why": "no trigger has fired"},
         (1, "learn"): {"adapter": "1-aaaaaaaaaaaa"},
         (1, "gate"): {"shifted": shifted, "unshifted": pair(11, 0, 0, 1)},
         (1, "offer"): {"state": state, "reason": None if state == "ACTIVE" else "gate"},
@@ -66,7 +66,11 @@ def ledger(shifted: dict[str, Any], state: str = "ACTIVE", learn: bool = True) -
         (ledger(pair(4, 1, 1, 14)), False, "it was taken, and it did not help: 5 of 20 before it learned, 5 of 20"),
         (ledger(pair(4, 3, 1, 12), "HELD_BACK"), False, r"it did not help, and was not taken \(gate\)"),
         (ledger(pair(4, 0, 9, 7, 0.004), "HELD_BACK"), False, r"it helped, and was not taken \(gate\)"),
-        (ledger(pair(20, 0, 0, 0), learn=False), False, "nothing was learned: no trigger stands; it succeeds 20 of 20"),
+        (
+            ledger(pair(20, 0, 0, 0), learn=False),
+            False,
+            "nothing was learned: no trigger has fired; it succeeds 20 of 20",
+        ),
         (
             ledger(pair(0, 0, 0, 20)) | {(1, "learn"): {"adapter": None, "why": "no success and no correction"}},
             False,

@@ -92,6 +92,22 @@ def test_a_loop_that_nothing_can_ask_to_learn_is_refused(tmp_path: Path):
         triggers(tmp_path, *few, 'publish.every="2 steps"', cycles=1)
 
 
+def test_what_fired_in_a_cycle_is_learned_from_although_a_success_cleared_it(
+    tmp_path: Path, row: Callable[..., EpisodeRow]
+):
+    looked = triggers(tmp_path, "thresholds.consecutive_failures.trigger_threshold=2")
+    rows = [row(0, None), row(1, None), dataclasses.replace(row(2, None), outcome="success", label=None)]
+    kinds = [
+        [event.kind for event in looked.look(rows[:count], "base", 0) if event.trigger == "consecutive_failures"]
+        for count in (1, 2, 3)
+    ]
+    assert kinds == [[], ["fired"], ["cleared"]]
+    assert looked.standing("base") == set()
+    assert looked.due(rows, "base") == ["consecutive_failures"]
+    later = [dataclasses.replace(row(3, None), started="2999-01-01T00:00:00.000+00:00")]
+    assert looked.due(later, "base") == []
+
+
 def test_a_period_in_steps_ends_when_the_learner_has_done_them(tmp_path: Path, row: Callable[..., EpisodeRow]):
     looked = triggers(tmp_path, 'publish.every="400 steps"', "thresholds.consecutive_failures.trigger_threshold=50")
 

@@ -55,7 +55,7 @@ LEDGER = [
     _row(2, "offer", 150.0, adapter="2-bbbbbbbbbbbb", state="ACTIVE", reason=None, episodes=24),
     _row(2, "measure", 15.0, **_measured(36)),
     _row(3, "collect", 90.0, **_collected(20)),
-    _row(3, "decide", 0.0, triggers=[], learn=False, why="no trigger stands"),
+    _row(3, "decide", 0.0, triggers=[], learn=False, why="no trigger has fired"),
     _row(3, "learn", 0.0, adapter=None),
     _row(3, "offer", 0.0, adapter=None, state="NONE", reason=None, episodes=0),
     _row(3, "measure", 15.0, **_measured(37)),

@@ -116,7 +116,7 @@ def test_without_a_trigger_nothing_is_learned(tmp_path: Path):
     with Rehearsal(tmp_path, [], OnlineSettings()) as wheel:
         wheel.turn()
         decided = [row for row in wheel._ledger.rows if row["verb"] == "decide"]
-    assert [row["learn"] for row in decided] == [False, False] and decided[0]["why"] == "no trigger stands"
+    assert [row["learn"] for row in decided] == [False, False] and decided[0]["why"] == "no trigger has fired"
 
 
 @pytest.mark.parametrize(("cycles", "seed"), [(26, 0), (12, 0), (1, 3)])

@@ -13,7 +13,7 @@ from flexor.errors import FlexorError
 from flexor.flywheel.online.settings import OnlineSettings
 from flexor.flywheel.triggers.surprise import highest
 from flexor.flywheel.triggers.trigger_event import TriggerEvent
-from flexor.flywheel.triggers.triggers import Triggers
+from flexor.flywheel.triggers.triggers import LASTING, Triggers
 from flexor.runtime.adapters.manifest import BASE
 from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.inference.bundle import Bundle
@@ -69,10 +69,14 @@ class LoopTriggers:
         return self._triggers.standing(self._bundle.id, active)
 
     def due(self, collected: Sequence[EpisodeRow], active: str) -> list[str]:
-        """Why something is to be learned after a cycle's episodes; empty where nothing asks for it."""
+        """Why something is to be learned after a cycle's episodes; empty where nothing asks for it.
+
+        What fired among them counts although it was cleared since: a success after two failures does not unmake them,
+        and what was corrected meanwhile is there to be learned.
+        """
         since = min((row.started for row in collected), default=datetime.now(UTC).isoformat())
-        period = ("publish",) if self._triggers.fired_since("publish", since) else ()
-        return sorted({*self.standing(active), *period})
+        fired = [trigger for trigger in ("publish", *LASTING) if self._triggers.fired_since(trigger, since)]
+        return sorted({*self.standing(active), *fired})
 
 
 def _check_calibration(calibration: Calibration, bundle: Bundle, settings: OnlineSettings) -> None:

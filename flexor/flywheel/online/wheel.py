@@ -157,14 +157,14 @@ class Wheel:
         return counts(self._recorded(seeds).values())
 
     def _decide(self, cycle: int) -> Row:
-        """Whether there is something to learn: a trigger stands, or a period is over."""
+        """Whether there is something to learn: a trigger stands or fired in this cycle, or a period is over."""
         names = self._triggers.due(list(self._recorded(self._seeds.collect(cycle)).values()), self._active())
         refused = refused_in_a_row(self._ledger.rows)
         if refused >= self._settings.patience:
             why = f"the last {refused} adapters did not go into service: it does not improve, and publishes no more"
             self._watcher.on_line(why)
             return {"triggers": [name for name in names if name != "publish"], "learn": False, "why": why}
-        return {"triggers": names, "learn": bool(names), "why": ", ".join(names) or "no trigger stands"}
+        return {"triggers": names, "learn": bool(names), "why": ", ".join(names) or "no trigger has fired"}
 
     def _learn(self, cycle: int) -> Row:
         """A new adapter, from a process of the learner that ends with it."""
