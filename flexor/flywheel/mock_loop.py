@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flexor.errors import FlexorError
-from flexor.flywheel.server_process import ServerProcess
-from flexor.flywheel.timing.readiness import wait_ready
+from flexor.flywheel.server_process import START_LIMIT_S, ServerProcess
 from flexor.learner.continual.announcer import Announcer
 from flexor.learner.continual.daemon import DaemonWatcher, LearnerDaemon
 from flexor.learner.continual.settings import ContinualSettings
@@ -66,7 +65,7 @@ def run_mock(folder: Path, told: Callable[[str], None]) -> dict[str, Any]:
     with ServerProcess(str(policy), ["--adapters", str(adapters), *TRIAL]) as server:
         told(f"learning an adapter in {LEARNING.steps} steps")
         adapter, losses = _learn(Bundle.open(policy), data, adapters)
-        wait_ready(server)
+        server.wait_ready(START_LIMIT_S)
         told(f"publishing {adapter}")
         answer, why = Announcer(server.address).announce(adapter)
         if answer != "taken":

@@ -16,6 +16,7 @@ from flexor.runtime.child_process import end, end_with_parent
 from flexor.runtime.serving.channel import ServerRefused, ServerTimeout
 from flexor.runtime.serving.control import ServerControl
 
+START_LIMIT_S = 180.0  # a cold start reads torch from disk, on a machine that may be busy
 STOP_S = 10.0
 ASK_S, ASK_EVERY_S = 1.0, 0.2
 LOG_TAIL_CHARS = 2000

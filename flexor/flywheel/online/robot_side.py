@@ -11,7 +11,7 @@ from typing import Any
 
 from flexor.flywheel.online.stages import LoopStopped
 from flexor.flywheel.robot_session import RobotSession
-from flexor.flywheel.server_process import ServerProcess
+from flexor.flywheel.server_process import START_LIMIT_S, ServerProcess
 from flexor.runtime.driving.control_loop import Live
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 from flexor.runtime.driving.run_report import EpisodeResult
@@ -20,8 +20,6 @@ from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
 from flexor.runtime.teleop.device import Device
-
-START_LIMIT_S = 180.0  # a cold start of the server reads torch from disk, on a machine that may be busy
 
 
 class RobotSide:

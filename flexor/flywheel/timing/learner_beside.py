@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flexor.errors import FlexorError
-from flexor.flywheel.server_process import ServerProcess
+from flexor.flywheel.server_process import START_LIMIT_S, ServerProcess
 from flexor.flywheel.timing.paced_learner import PACES, PacedLearner
-from flexor.flywheel.timing.readiness import wait_ready
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.timing.latency import Percentiles
 from flexor.runtime.timing.steady_client import Asked, SteadyClient
@@ -57,7 +56,7 @@ def measure_learner_beside(
     endless = {**settings, "minutes": None, "steps": 2**31}
     with ServerProcess(str(bundle.path), arguments) as server:
         told("starting a server and a learner", 0, 1)
-        wait_ready(server)
+        server.wait_ready(START_LIMIT_S)
         with (
             PacedLearner(bundle.path, episodes, work / "adapters", endless, server.address) as learner,
             SteadyClient(server.address, config.cameras, config.state_dim, 1.0 / hz) as client,

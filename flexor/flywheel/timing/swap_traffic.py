@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from flexor.errors import FlexorError
-from flexor.flywheel.server_process import ServerProcess
-from flexor.flywheel.timing.readiness import wait_ready
+from flexor.flywheel.server_process import START_LIMIT_S, ServerProcess
 from flexor.pi05.config import Pi05Config
 from flexor.pi05.lora import Factors, pack, target_sizes
 from flexor.runtime.adapters.adapter_writer import write_adapter
@@ -88,7 +87,7 @@ def measure_swap_traffic(
         settings = [f"adapters.{setting}" for setting in OPEN]
         with ServerProcess(str(bundle.path), ["--adapters", str(root), *arguments, *settings]) as server:
             told("starting a server", 0, swaps)
-            wait_ready(server)
+            server.wait_ready(START_LIMIT_S)
             with SteadyClient(server.address, config.cameras, config.state_dim, period_s) as client:
                 done = []
                 with EventReader(server.address, ["adapter"]) as events:
