@@ -104,6 +104,7 @@ class PointPolicy:
             "rtc_max_delay": self._rtc_max_delay,
             "hz": 20.0,
             "flow_steps": 1,
+            "noise_scale": 1.0,
             "engine": "fake",
             "provider": "cpu",
             "precision": "fp32",

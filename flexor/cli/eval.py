@@ -45,6 +45,13 @@ def eval_(
     precision: Annotated[
         str | None, typer.Option(help=f"Of the engine, the bundle's own if not given: {CHOICES}")
     ] = None,
+    flow_steps: Annotated[
+        int | None, typer.Option(min=1, help="Euler steps of the flow; the bundle's own if not given.")
+    ] = None,
+    noise_scale: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of the noise that a chunk starts from; the bundle's own if not given."),
+    ] = None,
     entropy: Annotated[bool, typer.Option(help="Score every chunk; 8 more samples each.")] = True,
     delay: Annotated[int, typer.Option(min=0, help="Control steps by which chunks come late, as in real time.")] = 0,
     splice: Annotated[str, typer.Option(help="How late chunks continue: prefix (RTC), or replan.")] = "prefix",
@@ -189,8 +196,8 @@ def eval_(
         bundle: str, *, watch: Callable[[dict[str, Any]], None], precision: str | None = precision
     ) -> dict[str, Any]:
         computed = precision or Bundle.open(bundle).precision
-        make_policy = functools.partial(open_policy, precision=computed)
-        return evaluation(bundle, watch=watch, make_policy=make_policy, precision=computed)
+        manners: dict[str, Any] = {"precision": computed, "flow_steps": flow_steps, "noise_scale": noise_scale}
+        return evaluation(bundle, watch=watch, make_policy=functools.partial(open_policy, **manners), **manners)
 
     if matrix:
         return play_matrix(open_matrix(bundles, sim, chosen or list(TASKS), after, total), play, sim, json)

@@ -33,14 +33,17 @@ EPISODE_TIMEOUT_S = 900.0
 MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 
-def open_policy(bundle: str, precision: str | None = None) -> ServedPolicy:
-    """The bundle in the engine that fits it, one thread; functools.partial gives a precision, gates are not asked."""
+def open_policy(
+    bundle: str, precision: str | None = None, flow_steps: int | None = None, noise_scale: float | None = None
+) -> ServedPolicy:
+    """The bundle in the engine that fits it, one thread; functools.partial gives the rest, gates are not asked."""
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
     from flexor.runtime.inference.policy import Policy
 
     opened = Bundle.open(bundle)
-    return Policy(opened, open_engine(opened, precision=precision, threads=1, force=True))
+    engine = open_engine(opened, precision=precision, threads=1, flow_steps=flow_steps, force=True)
+    return Policy(opened, engine, noise_scale)
 
 
 def open_simulation(sim: str, shift: Shift = NONE, libero: LiberoSettings | None = None) -> Robot:
@@ -72,6 +75,8 @@ def evaluate(
     make_robot: Callable[[str], Robot] = open_simulation,
     make_policy: Callable[[str], ServedPolicy] = open_policy,
     precision: str = "fp32",
+    flow_steps: int | None = None,
+    noise_scale: float | None = None,
 ) -> dict[str, Any]:
     """Play `episodes` episodes: episode i plays tasks[i % len(tasks)] with the seed `seed` + i.
 
@@ -95,6 +100,7 @@ def evaluate(
         watch: told every finished episode's row, as it finishes, and first those that were kept.
         make_robot, make_policy: importable functions, called in each worker with `sim` and `bundle`.
         precision: what make_policy's engine computes in, one of the conditions.
+        flow_steps, noise_scale: those of make_policy, where they are not the bundle's own; further conditions.
 
     Returns:
         success_rate, episodes, successes, ci95 (Wilson), entropy_bits_mean, failure_labels (failures by leading label,
@@ -128,6 +134,8 @@ def evaluate(
         "replan": manner.replan,
         "calibration": calibration_id(calibration),
         "precision": precision,
+        "flow_steps": flow_steps,
+        "noise_scale": noise_scale,
         **spec.conditions,
     }
     with ExitStack() as stack:

@@ -126,4 +126,5 @@ def bundle_config(
         hz=demonstrations.hz,
         action_space=FRANKA_DELTA_ACTIONS,
         origin=origin,
+        noise_scale=settings.noise_scale,
     )

@@ -73,6 +73,7 @@ class PretrainSettings(BaseModel):
     checkpoint_s: float = Field(default=60.0, ge=0)
     flow_steps: int = Field(default=10, gt=0)
     replan: int = Field(default=5, gt=0)
+    noise_scale: float = Field(default=0.5, ge=0, le=1)
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)

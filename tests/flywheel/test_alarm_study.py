@@ -19,7 +19,9 @@ from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.inference.conformal import CalibrationError, Threshold
 from flexor.runtime.inference.detectors import DETECTORS, Reference
 
-SCORING = Scoring("nano", "ab" * 32, "base", "fp32", 10, 8, 0.03, 1, "sim:point", "lockstep, delay 0, splice prefix")
+SCORING = Scoring(
+    "nano", "ab" * 32, "base", "fp32", 10, 1.0, 8, 0.03, 1, "sim:point", "lockstep, delay 0, splice prefix"
+)
 HZ, LIMIT, RISE = 20.0, 200, 30
 UNIT = Reference(0.0, 1.0)
 

@@ -65,20 +65,42 @@ def test_the_result_says_in_what_precision_it_was_computed():
     assert run(1, 5, 1, precision="int8")["precision"] == "int8"
 
 
-@pytest.mark.parametrize(("options", "precision"), [([], "fp32"), (["--precision", "int8"], "int8")])
-def test_the_command_computes_in_the_bundles_own_precision_or_in_another_and_tells_it(
-    options: list[str], precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_evaluation_with_other_noise_or_steps_is_another_evaluation(tmp_path: Path):
+    told: tuple[dict[str, Any], ...] = (
+        {"noise_scale": None, "flow_steps": None},
+        {"noise_scale": 0.5},
+        {"flow_steps": 2},
+    )
+    for some in told:
+        found = run(1, 5, 1, keep=tmp_path, **some)
+        assert {key: found[key] for key in some} == some
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], {}),
+        (["--precision", "int8"], {"precision": "int8"}),
+        (["--noise-scale", "0.5", "--flow-steps", "2"], {"noise_scale": 0.5, "flow_steps": 2}),
+    ],
+)
+def test_the_command_plays_as_the_bundle_does_or_as_it_is_told_and_tells_it(
+    options: list[str], told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def on_points(bundle: str, *, watch: Any, precision: str, make_policy: Any, **settled: Any) -> dict[str, Any]:
-        assert make_policy.keywords == {"precision": precision}
-        return run(2, 5, 1, watch=watch, precision=precision)
+    expected = {"precision": "fp32", "flow_steps": None, "noise_scale": None} | told
+
+    def on_points(bundle: str, *, watch: Any, make_policy: Any, **settled: Any) -> dict[str, Any]:
+        assert make_policy.keywords == expected
+        return run(2, 5, 1, watch=watch, **{key: settled[key] for key in expected})
 
     monkeypatch.setattr("flexor.flywheel.evaluate.evaluate", on_points)
     file = tmp_path / "result.json"
-    told = CliRunner().invoke(app, ["eval", "pi05-nano", *options, "--json", str(file)])
-    assert told.exit_code == 0, told.output
-    assert f"point, {precision}" in " ".join(told.output.split())
-    assert json.loads(file.read_text())["precision"] == precision
+    shown = CliRunner().invoke(app, ["eval", "pi05-nano", *options, "--json", str(file)])
+    assert shown.exit_code == 0, shown.output
+    assert f"point, {expected['precision']}" in " ".join(shown.output.split())
+    found = json.loads(file.read_text())
+    assert {key: found[key] for key in expected} == expected
 
 
 def test_a_part_of_an_evaluation_plays_the_episodes_of_the_whole():

@@ -18,7 +18,9 @@ from flexor.runtime.inference.conformal import CalibrationError
 from flexor.settings import load_settings
 
 BUNDLE = Bundle.open("pi05-nano")
-SCORING = Scoring("pi05-nano", BUNDLE.hash, "base", "fp32", 10, 8, 0.03, 1, "sim:tabletop", "real time, splice prefix")
+SCORING = Scoring(
+    "pi05-nano", BUNDLE.hash, "base", "fp32", 10, 1.0, 8, 0.03, 1, "sim:tabletop", "real time, splice prefix"
+)
 TAU = 1.5  # bits; the highest of 8 samples, 3 bits, is then 4.0
 
 

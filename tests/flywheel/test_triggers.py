@@ -60,7 +60,9 @@ def of(found: dict[int, list[TriggerEvent]], trigger: str) -> list[tuple[int, st
 
 
 def calibration(adapter: str = "base", tau: float = 1.0) -> Calibration:
-    scoring = Scoring("nano", "0" * 64, adapter, "fp32", 10, 8, 0.03, 1, "sim:tabletop", "real time, splice prefix")
+    scoring = Scoring(
+        "nano", "0" * 64, adapter, "fp32", 10, 1.0, 8, 0.03, 1, "sim:tabletop", "real time, splice prefix"
+    )
     return Calibration(scoring, 0.1, ("t",), ("e",), {"ace_bits": Threshold(tau)}, {}, "2026-03-01T00:00:00+00:00")
 
 

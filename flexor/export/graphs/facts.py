@@ -29,6 +29,7 @@ def graph_facts(config: BundleConfig, role: str, ports: Ports) -> Mapping[str, o
         "precision": getattr(graphs, role),
         "horizon": config.horizon,
         "flow_steps": config.flow_steps,
+        "noise_scale": config.noise_scale,
         "one_step": graphs.one_step,
         "rank": graphs.rank,
         "cameras": config.cameras,

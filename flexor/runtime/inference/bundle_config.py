@@ -44,6 +44,8 @@ class BundleConfig:
         prompt_format: key of prompt.FORMATS.
         prompt_padding: bins that follow the state's own in the prompt, where its padding was written out too.
         graphs: the exported graphs that the bundle holds in the place of weights; None for weights.
+        noise_scale: what the noise that a chunk starts from is multiplied by, 0..1: below 1 the actions keep to what
+            is likely, at 0 they are the same whatever the seed. Samples for the entropy are drawn at 1.
     """
 
     name: str
@@ -63,6 +65,7 @@ class BundleConfig:
     prompt_format: str = "openpi"
     prompt_padding: tuple[int, ...] = ()
     graphs: Graphs | None = None
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
@@ -93,6 +96,8 @@ class BundleConfig:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value not in values:
                 raise BundleError(f"{key} is {value!r}; expected a whole number in {values[0]}..{values[-1]}")
+        if not 0 <= self.noise_scale <= 1:
+            raise BundleError(f"noise_scale is {self.noise_scale}; expected 0 to 1, where 1 is what training draws")
         if not self.hz > 0:
             raise BundleError(f"hz is {self.hz}; expected a control rate above 0")
         if len(self.action_space.names) > self.model.action_dim:
@@ -131,6 +136,7 @@ class BundleConfig:
                 "epsilon": self.norm_epsilon,
             }
         exported = {} if self.graphs is None else {"graphs": self.graphs.to_dict()}
+        cooled = {} if self.noise_scale == 1.0 else {"noise_scale": self.noise_scale}
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -146,6 +152,7 @@ class BundleConfig:
             "hz": self.hz,
             "action_space": self.action_space.to_dict(),
             "origin": dict(self.origin),
+            **cooled,
             **exported,
         }
 
@@ -161,7 +168,7 @@ class BundleConfig:
             raise BundleError(
                 f"schema_version is {version!r}; this flexor reads {SCHEMA_VERSION}; use the flexor that wrote it"
             )
-        check_keys("bundle.json", data, KEYS, ("graphs",))
+        check_keys("bundle.json", data, KEYS, ("graphs", "noise_scale"))
         check_keys("prompt", data["prompt"], ("state",), ("format", "padding"))
         normalization = data["normalization"]
         if not isinstance(normalization, dict):
@@ -190,6 +197,7 @@ class BundleConfig:
                 prompt_format=data["prompt"].get("format", "openpi"),
                 prompt_padding=tuple(data["prompt"].get("padding", ())),
                 graphs=Graphs.from_dict(data["graphs"]) if "graphs" in data else None,
+                noise_scale=float(data.get("noise_scale", 1.0)),
             )
         except (TypeError, ValueError) as error:
             raise BundleError(f"a value has the wrong form: {error}") from error

@@ -25,6 +25,7 @@ class Scoring:
         bundle, hash: name of the policy's bundle, and its sha256, which covers weights and normalisation.
         adapter: adapter id.
         precision, flow_steps: of the engine.
+        noise_scale: of the noise that chunks start from; the score accel is of their flow.
         samples, cell, estimator: N, cell and version of the estimators (flexor.runtime.inference.entropy).
         robot: name of the robot.
         driving: how chunks follow each other, for the steps that count depend on it.
@@ -35,6 +36,7 @@ class Scoring:
     adapter: str
     precision: str
     flow_steps: int
+    noise_scale: float
     samples: int
     cell: float
     estimator: int
@@ -56,6 +58,7 @@ class Scoring:
                 adapter=adapter,
                 precision=policy["precision"],
                 flow_steps=policy["flow_steps"],
+                noise_scale=policy["noise_scale"],
                 samples=entropy["samples"],
                 cell=entropy["cell"],
                 estimator=entropy["version"],

@@ -38,15 +38,17 @@ class Policy:
     Args:
         bundle: what is served: cameras, prompt, normalisation, horizon.
         engine: the same bundle, loaded by `open_engine`.
+        noise_scale: another than the bundle's.
 
     Raises:
         BundleError: the bundle's tokenizer or statistics cannot be used.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, noise_scale: float | None = None) -> None:
         self.bundle = bundle
         self.engine = engine
         self._config = bundle.config
+        self._noise_scale = np.float32(bundle.config.noise_scale if noise_scale is None else noise_scale)
         self._preprocessor = Preprocessor(bundle, engine.resample)
         self._action_normalizer = bundle.normalizers()[1]
         self._workspace = np.asarray(self._config.action_space.workspace, np.float64)
@@ -66,6 +68,7 @@ class Policy:
             "rtc_max_delay": config.rtc_max_delay,
             "hz": config.hz,
             "flow_steps": self.engine.flow_steps,
+            "noise_scale": float(self._noise_scale),
             "engine": self.engine.name,
             "provider": self.engine.provider,
             "precision": self.engine.precision,
@@ -106,10 +109,9 @@ class Policy:
             EngineError: the engine gave numbers that are not finite.
         """
         began = time.perf_counter()
-        generator = _generator(noise_seed)
         images, tokens = self._preprocessor.prepare(observation)
         clamp = self._preprocessor.clamp(action_prefix)
-        noise = generator.standard_normal((1, self._config.horizon, self._config.model.action_dim), np.float32)
+        noise = self._start(noise_seed)
         prepared = time.perf_counter()
         self._asked = _Asked(self.engine.encode(images, tokens, slot), clamp, slot, images, tokens)
         encoded = time.perf_counter()
@@ -175,11 +177,14 @@ class Policy:
         asked = self._asked
         if asked is None or asked.answer is None:
             raise EngineError("shadow() repeats the last chunk, and there is none yet; call infer() first")
-        shape = (1, self._config.horizon, self._config.model.action_dim)
-        noise = _generator(noise_seed).standard_normal(shape, np.float32)
         prefix = self.engine.encode(asked.images, asked.tokens, slot)
-        sampled, _ = self.engine.denoise(prefix, noise, asked.action_prefix, slot)
+        sampled, _ = self.engine.denoise(prefix, self._start(noise_seed), asked.action_prefix, slot)
         return asked.answer[0, :, : self._config.action_dim], sampled[0, :, : self._config.action_dim]
+
+    def _start(self, noise_seed: int) -> NDArray[np.float32]:
+        """What a chunk's flow begins with, [1, H, A of the model]."""
+        shape = (1, self._config.horizon, self._config.model.action_dim)
+        return self._noise_scale * _generator(noise_seed).standard_normal(shape, np.float32)
 
     def warm_up(self) -> None:
         """Run every path on a blank observation, so that the first request is as quick as the others."""

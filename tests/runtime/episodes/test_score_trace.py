@@ -20,7 +20,9 @@ from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.inference.conformal import CalibrationError
 from flexor.runtime.observation import ActionChunk, Provenance
 
-SCORING = Scoring("nano", "ab" * 32, "base", "fp32", 10, 8, 0.03, 1, "sim:point", "lockstep, delay 0, splice prefix")
+SCORING = Scoring(
+    "nano", "ab" * 32, "base", "fp32", 10, 1.0, 8, 0.03, 1, "sim:point", "lockstep, delay 0, splice prefix"
+)
 BY = Provenance("nano@abababababab", "base", "fake", "cpu", "fp32", 10, 0)
 
 

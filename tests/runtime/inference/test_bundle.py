@@ -139,6 +139,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "delay of a whole chunk": (lambda d: d.update(rtc_max_delay=10), "rtc_max_delay is 10; .* 0..9"),
     "no flow step": (lambda d: d.update(flow_steps=0), "flow_steps is 0"),
     "state_dim as text": (lambda d: d.update(state_dim="8"), "state_dim is '8'"),
+    "noise beyond training": (lambda d: d.update(noise_scale=1.5), "noise_scale is 1.5; expected 0 to 1"),
+    "noise as text": (lambda d: d.update(noise_scale="low"), "wrong form"),
     "rate": (lambda d: d.update(hz=0), "hz is 0.0"),
     "name": (lambda d: d.update(name="../x"), "bundle name '../x'"),
     "too many actions": (lambda d: d["action_space"].update(names=["a"] * 8, units=["m"] * 8), "has only 7"),

@@ -12,7 +12,9 @@ from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.inference.conformal import CalibrationError, Threshold
 from flexor.runtime.inference.policy import Policy
 
-SCORING = Scoring("nano", "ab" * 32, "base", "fp32", 10, 8, 0.03, 1, "sim:point", "lockstep, delay 0, splice prefix")
+SCORING = Scoring(
+    "nano", "ab" * 32, "base", "fp32", 10, 1.0, 8, 0.03, 1, "sim:point", "lockstep, delay 0, splice prefix"
+)
 IDS = [f"episode-{number}" for number in range(9)]
 MAXIMA = {
     "ace_bits": [1.0, 1.5, 1.2, 1.9, 1.1, 1.7, 1.3, 1.4, 1.6],
@@ -57,6 +59,7 @@ def test_a_file_gives_back_the_very_same_calibration(calibration: Calibration, t
         ("adapter", "kitchen-3"),
         ("precision", "bf16"),
         ("flow_steps", 5),
+        ("noise_scale", 0.5),
         ("samples", 16),
         ("cell", 0.06),
         ("estimator", 2),

@@ -98,6 +98,26 @@ def test_a_chunk_is_what_its_parts_compute(policy: Policy, micro_bundle: Bundle,
     assert chunk.scores == {"accel": accel(velocities[:, 0, :5])}
 
 
+def test_a_bundle_may_start_its_chunks_from_less_noise_and_is_scored_on_all_of_it(
+    make_bundle: Callable[..., Bundle], policy: Policy, observation: Observation
+) -> None:
+    half = make_bundle(noise_scale=0.5)
+    cooler, still = Policy(half, open_engine(half)), Policy(half, open_engine(half), noise_scale=0.0)
+    images, tokens = policy._preprocessor.prepare(observation)
+    noise = np.random.default_rng([21]).standard_normal((1, 10, 7), np.float32)
+    sampled, _ = policy.engine.denoise(policy.engine.encode(images, tokens), np.float32(0.5) * noise, None)
+    chunk = cooler.infer(observation, 21)
+    np.testing.assert_array_equal(chunk.actions, half.normalizers()[1].unnormalize(sampled[0]))
+    policy.infer(observation, 21)
+    assert cooler.surprise(21) == policy.surprise(21)
+    for asked in (cooler, still):
+        asked.infer(observation, 3)
+        answered, shadowed = asked.shadow(3, 0)
+        np.testing.assert_array_equal(answered, shadowed)
+    np.testing.assert_array_equal(still.infer(observation, 1).actions, still.infer(observation, 2).actions)
+    assert [asked.describe()["noise_scale"] for asked in (policy, cooler, still)] == [1.0, 0.5, 0.0]
+
+
 def test_accel_leaves_the_clamped_rows_out(policy: Policy, micro_bundle: Bundle, observation: Observation) -> None:
     prefix = committed(policy, 3)
     chunk = policy.infer(observation, 4, prefix)

@@ -163,13 +163,15 @@ def test_swaps_equal_a_cold_load_and_record_nothing() -> None:
     assert now == storage
 
 
-def test_every_chunk_is_of_one_adapter_while_another_thread_loads(static: GraphProgram) -> None:
-    asked = question(8, 8)
+def test_every_call_is_of_one_adapter_while_another_thread_loads(static: GraphProgram) -> None:
+    """A call, not the two of a chunk: adapters are only loaded into slots that no chunk is being made with."""
+    images, tokens, noise, _ = question(8, 8)
     program = GraphProgram(Program(drawn_model(), STEPS), 2, SAMPLES, not_recorded)
-    known = []
+    prefix, prefixes, chunks = program.encode(images, tokens, 0), [], []
     for adapter in (None, ADAPTERS[1], ADAPTERS[3]):
         program.load_slot(1, adapter)
-        known.append(ask(program, 1, *asked)[0])
+        prefixes.append(program.encode(images, tokens, 1).keys)
+        chunks.append(program.denoise(prefix, noise, None, 1)[0])
 
     def load() -> None:
         torch.set_num_threads(1)  # a new thread has another number, with which sums differ in their last bit
@@ -177,12 +179,14 @@ def test_every_chunk_is_of_one_adapter_while_another_thread_loads(static: GraphP
             program.load_slot(1, (None, ADAPTERS[1], ADAPTERS[3])[turn % 3])
 
     with ThreadPoolExecutor(1) as pool:
-        loading, chunks = pool.submit(load), 0
+        loading, calls = pool.submit(load), 0
         while not loading.done():
-            found, chunks = ask(program, 1, *asked)[0], chunks + 1
-            assert any(torch.equal(found, one) for one in known)
+            keys, calls = program.encode(images, tokens, 1).keys, calls + 1
+            assert any(torch.equal(keys, one) for one in prefixes)
+            found, _ = program.denoise(prefix, noise, None, 1)
+            assert any(torch.equal(found, one) for one in chunks)
         loading.result()
-    assert chunks > 0
+    assert calls > 0
 
 
 def test_wrong_requests_are_refused_by_name(static: GraphProgram) -> None:
