@@ -180,6 +180,16 @@ def test_an_unknown_setting_is_named_before_anything_starts(call: tuple[str, ...
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tasks_of_libero_are_recorded_by_name_or_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[list[str]] = []
+    monkeypatch.setattr("flexor.sim.collect.collect", lambda *given: asked.append(given[8]))
+    call = ["collect", "--sim", "libero_goal", "--out", str(tmp_path / "out"), "--tasks"]
+    assert CliRunner().invoke(app, [*call, "7, put_the_bowl_on_the_plate"]).exit_code == 0
+    assert asked == [["turn_on_the_stove", "put_the_bowl_on_the_plate"]]
+    unknown = CliRunner().invoke(app, [*call, "99"])
+    assert "libero_goal has no task '99'; expected 0 to 9" in str(unknown.exception)
+
+
 def test_doctor_writes_what_it_found_as_json():
     run = flexor("doctor", "--json", "-")
     result = json.loads(run.stdout)

@@ -14,7 +14,9 @@ from flexor.cli.shift_view import ShiftAxes, ShiftLevel
 def collect(
     out: Annotated[Path, typer.Option("--out", help="Folder of the episodes; what it holds already is kept.")],
     sim: Annotated[str, typer.Option(help="Simulator: tabletop, or a LIBERO suite, e.g. libero_spatial.")] = "tabletop",
-    tasks: Annotated[str | None, typer.Option(help="Task names, comma-separated; by default all of them.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Task names (LIBERO: or numbers), comma-separated; by default all of them.")
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many to record; seeds count up, tasks take turns.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="First seed; from 10000 up they are kept for acceptance.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -44,6 +46,7 @@ def collect(
     from flexor.settings import load_settings
     from flexor.sim.collect import CollectSettings, Demonstration
     from flexor.sim.collect import collect as record
+    from flexor.sim.libero.suites import find_suite
     from flexor.sim.robots import EMBEDDED, LIBERO, sim_robot
     from flexor.sim.shift import Shift
 
@@ -51,6 +54,8 @@ def collect(
     settings = load_settings(CollectSettings, config, overrides or [])
     workplace = Shift.parse(shift, shift_axes, sim)
     chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else []
+    if sim in LIBERO:
+        chosen = [find_suite(sim).find(name).name for name in chosen]
     done: list[Demonstration] = []
     with Progress() as progress:
 

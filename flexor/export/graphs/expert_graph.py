@@ -1,14 +1,15 @@
 """ExpertGraph: `Pi05.denoise`, all Euler steps in one graph or one step of them, with an adapter's tensors as inputs.
 
-Hoisted out of the steps: what flow time does (tables over the fixed times and the 0 of clamped actions), angles, masks,
-and the keys and values of the conditioning token. Samples of one call stand one after the other in the rows; a block
-mask keeps them apart.
+Hoisted out of the steps: what flow time does (a table over the fixed times and the 0 of clamped actions, of which each
+step reads once for all norms), angles, masks, and the keys and values of the conditioning token. Samples of one call
+stand one after the other in the rows; a block mask keeps them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,54 +44,52 @@ class _Call:
     factors: dict[str, list[Factors]]
 
 
-class _AdaRms(nn.Module):
-    """Modulation of one norm for every flow time: scale, shift and gate, [steps + 1, width] each."""
+class _Modulation(NamedTuple):
+    """What flow time does at one norm: [rows, width] each; 1 is added to the scale."""
 
     scale: Tensor
     shift: Tensor
     gate: Tensor
+
+
+class _AdaRms(nn.Module):
+    """A norm under a modulation. Its ones are what runtimes know it by."""
+
     ones: Tensor
 
-    def __init__(self, modulation: Tensor) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        scale, shift, gate = modulation.unbind(1)
-        for name, table in {"scale": 1.0 + scale, "shift": shift, "gate": gate}.items():
-            self.register_buffer(name, table.contiguous())
-        self.register_buffer("ones", torch.ones_like(shift[0]))
+        self.register_buffer("ones", torch.ones(width))
 
-    def forward(self, x: Tensor, times: Tensor) -> Tensor:
-        """x [rows, width] under the modulation of `times` int64 [rows]."""
-        return normalise(x) * self.ones * self.scale.index_select(0, times) + self.shift.index_select(0, times)
-
-    def gated(self, x: Tensor, times: Tensor) -> Tensor:
-        """x [rows, width] times the gate."""
-        return x * self.gate.index_select(0, times)
+    def forward(self, x: Tensor, by: _Modulation) -> Tensor:
+        """x [rows, width] -> the same shape."""
+        return normalise(x) * self.ones * by.scale + by.shift
 
 
 class _Layer(nn.Module):
     """One block of the expert."""
 
-    def __init__(self, layer: ExpertLayer, modulations: Tensor, heads: Heads) -> None:
+    def __init__(self, layer: ExpertLayer, width: int, heads: Heads) -> None:
         super().__init__()
         self.heads, self.mlp_dim = heads, layer.mlp.down_proj.in_features
-        self.attention_norm, self.mlp_norm = _AdaRms(modulations[0]), _AdaRms(modulations[1])
+        self.attention_norm, self.mlp_norm = _AdaRms(width), _AdaRms(width)
         self.qkv, self.o = Product(fused_qkv(layer.attention)), Product(layer.attention.o_proj.weight)
         self.gate_up, self.down = Product(fused_gate_up(layer.mlp)), Product(layer.mlp.down_proj.weight)
 
-    def project(self, x: Tensor, times: Tensor, angles: Tensor, factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, by: _Modulation, angles: Tensor, factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of tokens [rows, width]; see Heads."""
-        return self.heads(adapted(self.qkv, self.attention_norm(x, times), factors), angles)
+        return self.heads(adapted(self.qkv, self.attention_norm(x, by), factors), angles)
 
-    def forward(self, x: Tensor, times: Tensor, call: _Call, index: int) -> Tensor:
-        """Action tokens [rows, width] -> the same shape."""
+    def forward(self, x: Tensor, by: Sequence[_Modulation], call: _Call, index: int) -> Tensor:
+        """Action tokens [rows, width] -> the same shape, under the modulations of the layer's two norms."""
         qkv, o, gate_up, down = (call.factors[pair][index] for pair in LAYER_PAIRS)
-        queries, keys, values = self.project(x, times, call.angles, qkv)
+        queries, keys, values = self.project(x, by[0], call.angles, qkv)
         before = call.caches[index]
         keys, values = torch.cat((before[0], keys)), torch.cat((before[1], values))
         mixed = self.heads.attend(queries, keys, values, call.bias)
-        x = x + self.attention_norm.gated(adapted(self.o, mixed, o), times)
-        hidden = geglu(adapted(self.gate_up, self.mlp_norm(x, times), gate_up), self.mlp_dim)
-        return x + self.mlp_norm.gated(adapted(self.down, hidden, down), times)
+        x = x + adapted(self.o, mixed, o) * by[0].gate
+        hidden = geglu(adapted(self.gate_up, self.mlp_norm(x, by[1]), gate_up), self.mlp_dim)
+        return x + adapted(self.down, hidden, down) * by[1].gate
 
 
 class ExpertGraph(nn.Module):
@@ -107,6 +106,7 @@ class ExpertGraph(nn.Module):
     """
 
     turns: Tensor
+    modulations: Tensor
 
     def __init__(self, model: Pi05, steps: int, positions: int, whole: bool = True) -> None:
         super().__init__()
@@ -115,14 +115,16 @@ class ExpertGraph(nn.Module):
         self.steps, self.whole, self.positions = steps, whole, positions
         self.horizon, self.action_dim, self.depth = config.horizon, config.action_dim, config.expert.depth
         with torch.no_grad():
-            # [norms, steps + 1, 3, width]: the last time is 0.
-            modulations = model.modulations(flow_times(steps)).float()
+            # [norms, steps + 1, 3, width] -> [steps + 1, norms * 3 * width]: the last time is 0.
+            modulations = model.modulations(flow_times(steps)).float().transpose(0, 1)
+            modulations = torch.stack((1.0 + modulations[:, :, 0], modulations[:, :, 1], modulations[:, :, 2]), 2)
+            self.register_buffer("modulations", modulations.flatten(1))
         self.heads = Heads(config.expert)
         self.layers = nn.ModuleList(
-            _Layer(layer, modulations[2 * index : 2 * index + 2], self.heads)  # type: ignore[arg-type]
-            for index, layer in enumerate(model.expert.layers)
+            _Layer(layer, config.expert.width, self.heads)  # type: ignore[arg-type]
+            for layer in model.expert.layers
         )
-        self.norm = _AdaRms(modulations[-1])
+        self.norm = _AdaRms(config.expert.width)
         self.action_in = Product(model.action_in_proj.weight, model.action_in_proj.bias)
         self.action_out = Product(model.action_out_proj.weight, model.action_out_proj.bias)
         # One more than the actions, for the conditioning token.
@@ -180,10 +182,15 @@ class ExpertGraph(nn.Module):
 
     def _velocity(self, x: Tensor, times: Tensor, call: _Call) -> Tensor:
         """[rows, A] -> [rows, A]."""
-        x = adapted(self.action_in, x, call.factors["action_in"][0])
+        x, by = adapted(self.action_in, x, call.factors["action_in"][0]), self._modulated(times)
         for index, layer in enumerate(self.layers):
-            x = layer(x, times, call, index)
-        return adapted(self.action_out, self.norm(x, times), call.factors["action_out"][0])
+            x = layer(x, by[2 * index : 2 * index + 2], call, index)
+        return adapted(self.action_out, self.norm(x, by[-1]), call.factors["action_out"][0])
+
+    def _modulated(self, times: Tensor) -> list[_Modulation]:
+        """Of each norm, for `times` int64 [rows]."""
+        tables = self.modulations.index_select(0, times).split(len(self.norm.ones), dim=1)
+        return [_Modulation(*tables[place : place + 3]) for place in range(0, len(tables), 3)]
 
     def _prepare(
         self,
@@ -205,11 +212,11 @@ class ExpertGraph(nn.Module):
         angles = own.unsqueeze(1).expand(-1, count, -1, -1, -1, -1).flatten(1, 2)
         factors = unpack(adapter, self.depth)
         token = condition.reshape(count, -1)
-        still = torch.full_like(condition_mask, self.steps, dtype=torch.int64)
+        still = self._modulated(torch.full_like(condition_mask, self.steps, dtype=torch.int64))
         behind = self.heads.angles(self.turns.index_select(1, length + horizon))
         caches = []
         for index, layer in enumerate(self.layers):
-            _, keys, values = layer.project(token, still, behind, factors["qkv"][index])  # type: ignore[operator]
+            _, keys, values = layer.project(token, still[2 * index], behind, factors["qkv"][index])  # type: ignore[operator]
             caches.append((torch.cat((cache[index, 0], keys)), torch.cat((cache[index, 1], values))))
         bias = self._bias(count, length, condition_mask)
         return _Call(held, actions, angles, bias, caches, factors)
