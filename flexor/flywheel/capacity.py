@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import evaluate, open_policy, open_simulation
 from flexor.flywheel.row_file import Row
 from flexor.learner.demonstrations import load_demonstrations
@@ -83,7 +84,14 @@ def measure_capacity(
     Returns:
         What `evaluate` returns of the learned policy, under the base bundle's name and hash, and: trained (numbers that
         were), samples, minutes, loss_before, loss_after (on held-out demonstrations).
+
+    Raises:
+        FlexorError: load_in_8bit.
     """
+    if settings.load_in_8bit:
+        raise FlexorError(
+            "load_in_8bit: what is measured is a bundle that weights of 8 bits cannot be written to; drop it"
+        )
     shown = [(world.learned, demonstrations), *([(Shift("none"), replay)] if replay else [])]
     recorded = [(_record(work, world.sim, shift, count, workers, watcher), count) for shift, count in shown]
     learned, told = _learn(bundle, recorded, settings, work, watcher)
