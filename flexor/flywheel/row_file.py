@@ -5,15 +5,15 @@ The rows are the episodes of an evaluation, or the steps of an online loop.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from flexor.errors import FlexorError
+from flexor.flywheel.line_file import LineFile, whole_lines
 
 Row = dict[str, Any]
 
@@ -34,8 +34,7 @@ def read_rows(path: Path) -> list[Row]:
         RowFileError: it cannot be read, or is no file of rows.
     """
     try:
-        content = path.read_bytes()
-        first, *rows = (json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines() or [b"{}"])
+        first, *rows = (json.loads(line) for line in whole_lines(path.read_bytes()) or [b"{}"])
         if rows and "conditions" not in first:
             raise ValueError("its first line names no conditions")
     except OSError as error:
@@ -46,10 +45,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class RowFile:
-    """A file of rows open for appending; a context. While it is open, no other process can open it.
+    """A LineFile of rows; a context.
 
-    Its first line says under which conditions the rows came about; only rows of the same conditions are added. What a
-    killed process left of its last line is cut off.
+    Its first line says under which conditions the rows came about; only rows of the same conditions are added.
 
     Attributes:
         path: where it is.
@@ -65,49 +63,34 @@ class RowFile:
         key: Callable[[Mapping[str, Any]], Hashable] = row_key,
     ) -> None:
         """`conditions` are ready for JSON; `fresh` throws away what is there; `key` tells rows from each other."""
-        self.path, self.conditions, self._fresh = path, json.loads(json.dumps(conditions)), fresh
-        self._key = key
-        self._descriptor: int | None = None
+        self.path, self.conditions, self._key = path, json.loads(json.dumps(conditions)), key
+        self._file = LineFile(path, RowFileError, fresh)
         self.rows: list[Row] = []
 
     def __enter__(self) -> RowFile:
         """Raises RowFileError when the file is in use, damaged, of other conditions, or cannot be opened."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            content = self.path.read_bytes()
-            whole = 0 if self._fresh else content.rfind(b"\n") + 1
-            if whole < len(content):
-                os.ftruncate(self._descriptor, whole)
-            self._read(content[:whole])
-        except BlockingIOError as error:
-            self._close()
-            raise RowFileError(f"{self.path} is being filled by another flexor; wait until it ends") from error
-        except OSError as error:
-            self._close()
-            raise RowFileError(f"{self.path} cannot be opened for rows: {error}") from error
-        except BaseException:
-            self._close()
-            raise
+        with ExitStack() as stack:
+            lines = stack.enter_context(self._file).lines
+            if lines:
+                self._read(lines)
+            else:
+                self._file.append({"conditions": self.conditions})
+            stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close()
+        self._file.close()
 
     def append(self, row: Row) -> None:
         """Add one row; when this returns, it is on the disk.
 
         Raises:
-            RowFileError: the disk refused, and the file is as it was before.
+            RowFileError: see LineFile.append.
         """
-        self._write(row)
+        self._file.append(row)
         self.rows.append(row)
 
-    def _read(self, content: bytes) -> None:
-        lines = content.splitlines()
-        if not lines:
-            return self._write({"conditions": self.conditions})
+    def _read(self, lines: Sequence[bytes]) -> None:
         try:
             first, *rows = (json.loads(line) for line in lines)
             there = first["conditions"]
@@ -119,22 +102,3 @@ class RowFile:
             told = ", ".join(f"{key} {there.get(key)!r} instead of {self.conditions.get(key)!r}" for key in differing)
             raise RowFileError(f"{self.path} holds rows of other conditions: {told}; move it away, or name another")
         self.rows = list(keyed.values())
-
-    def _write(self, line: Mapping[str, Any]) -> None:
-        if self._descriptor is None:
-            raise RowFileError(f"{self.path} is not open; use it in a with statement")
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        before = os.fstat(self._descriptor).st_size
-        try:
-            written = os.write(self._descriptor, data)
-            if written < len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-            os.fsync(self._descriptor)
-        except OSError as error:
-            os.ftruncate(self._descriptor, before)
-            raise RowFileError(f"a row cannot be written to {self.path}: {error}; make room on the disk") from error
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None

@@ -1,11 +1,10 @@
-"""The results of a campaign on disk: one JSON line a measurement, appended whole, by one process at a time."""
+"""The results of a campaign on disk: one line a measurement."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any
 
 from flexor.flywheel.campaign.cells import CampaignError
 from flexor.flywheel.campaign.kinds import Scalar
+from flexor.flywheel.line_file import LineFile, whole_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,84 +98,38 @@ def read_measurements(path: Path) -> list[Measurement]:
         return []
     except OSError as error:
         raise CampaignError(f"{path} cannot be read: {error}") from error
-    lines = content[: _whole_bytes(content)].splitlines()
-    return [_parse(path, number, line) for number, line in enumerate(lines, 1)]
+    return _parsed(path, whole_lines(content))
 
 
 class ResultsFile:
-    """A results file open for appending; a context. While it is open, no other process can open it.
-
-    The lock is the kernel's and ends with the process. What a killed process left of its last line is cut off.
-    """
+    """A LineFile of results; a context."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
+        self._file = LineFile(path, CampaignError)
         self.measurements: list[Measurement] = []
 
     def __enter__(self) -> ResultsFile:
         """Raises CampaignError when the file is in use, cannot be opened or cannot be read."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            content = self._path.read_bytes()
-            if _whole_bytes(content) < len(content):
-                os.ftruncate(self._descriptor, _whole_bytes(content))
-            self.measurements = read_measurements(self._path)
-        except BlockingIOError as error:
-            self._close()
-            raise CampaignError(
-                f"{self._path} is being filled by another `flexor campaign run`; wait until it ends, or stop it"
-            ) from error
-        except OSError as error:
-            self._close()
-            raise CampaignError(f"{self._path} cannot be opened for results: {error}") from error
-        except BaseException:
-            self._close()
-            raise
+        with ExitStack() as stack:
+            self.measurements = _parsed(self._file.path, stack.enter_context(self._file).lines)
+            stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close()
+        self._file.close()
 
     def append(self, measurement: Measurement) -> None:
         """Add one line; when this returns, it is on the disk.
 
         Raises:
-            CampaignError: the disk refused, and the file is as it was before; or somebody put another file there.
+            CampaignError: see LineFile.append.
         """
-        if self._descriptor is None:
-            raise CampaignError(f"{self._path} is not open; use it in a with statement")
-        if not self._is_still_there(self._descriptor):
-            raise CampaignError(f"{self._path} was replaced or removed while it was filled; run the campaign again")
-        line = json.dumps(asdict(measurement), separators=(",", ":")).encode() + b"\n"
-        before = os.fstat(self._descriptor).st_size
-        try:
-            written = os.write(self._descriptor, line)
-            if written < len(line):
-                raise OSError(f"only {written} of {len(line)} bytes were written")
-            os.fsync(self._descriptor)
-        except OSError as error:
-            os.ftruncate(self._descriptor, before)
-            raise CampaignError(
-                f"a result cannot be written to {self._path}: {error}; make room on the disk"
-            ) from error
+        self._file.append(asdict(measurement))
         self.measurements.append(measurement)
 
-    def _is_still_there(self, descriptor: int) -> bool:
-        """Whether the path names the file that we hold; a checkout of another commit puts a new one there."""
-        return self._path.exists() and os.path.samestat(os.fstat(descriptor), self._path.stat())
 
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _whole_bytes(content: bytes) -> int:
-    """Length of the lines that have an end."""
-    return content.rfind(b"\n") + 1
+def _parsed(path: Path, lines: Sequence[bytes]) -> list[Measurement]:
+    return [_parse(path, number, line) for number, line in enumerate(lines, 1)]
 
 
 def _parse(path: Path, number: int, line: bytes) -> Measurement:
