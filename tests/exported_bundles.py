@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flexor.pi05.config import PRESETS
+from flexor.pi05.config import PRESETS, Pi05Config
 from flexor.pi05.init import randomise
 from flexor.pi05.model import Pi05
 from flexor.pi05.normalize import NormStats
@@ -32,26 +32,31 @@ def micro_model() -> Pi05:
     return model.eval().requires_grad_(False)
 
 
+def random_config(name: str, model: Pi05Config, rtc_max_delay: int) -> BundleConfig:
+    """What bundle.json says of random weights for two cameras and a Franka."""
+    return BundleConfig(
+        name=name,
+        model=model,
+        cameras=CAMERAS,
+        state_dim=8,
+        normalization="quantile",
+        prompt_state=True,
+        replan=5,
+        rtc_max_delay=rtc_max_delay,
+        flow_steps=10,
+        hz=20.0,
+        action_space=FRANKA_DELTA_ACTIONS,
+        origin={"weights": "random"},
+    )
+
+
 def write_micro(path: Path, seed: int = 3) -> Bundle:
     """The bundle of `micro_model`."""
     generator = np.random.default_rng(seed)
     stats = {
         name: NormStats.measure(generator.normal(0.1, 1.5, (999, dim))) for name, dim in (("state", 8), ("actions", 7))
     }
-    config = BundleConfig(
-        name="micro-random",
-        model=PRESETS["pi05-micro"],
-        cameras=CAMERAS,
-        state_dim=8,
-        normalization="quantile",
-        prompt_state=True,
-        replan=5,
-        rtc_max_delay=5,
-        flow_steps=10,
-        hz=20.0,
-        action_space=FRANKA_DELTA_ACTIONS,
-        origin={"weights": "random"},
-    )
+    config = random_config("micro-random", PRESETS["pi05-micro"], rtc_max_delay=5)
     return write_bundle(
         path,
         config=config,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from exported_bundles import CAMERAS, WORDS
+from exported_bundles import WORDS, random_config
 from pi05.parity.weights import draw
 
 from flexor.export.checkpoints.weight_stream import round_to_bf16
@@ -21,9 +21,7 @@ from flexor.pi05.config import PRESETS, Pi05Config
 from flexor.pi05.model import Pi05
 from flexor.pi05.normalize import NormStats
 from flexor.pi05.prompt import build_word_tokenizer
-from flexor.runtime.inference.action_space import FRANKA_DELTA_ACTIONS
 from flexor.runtime.inference.bundle import Bundle
-from flexor.runtime.inference.bundle_config import BundleConfig
 from flexor.runtime.inference.bundle_writer import write_bundle
 
 
@@ -34,23 +32,9 @@ def write_random(path: Path, model: Pi05Config, name: str) -> Bundle:
         key: NormStats.measure(torch.randn(999, dim, generator=generator).numpy())
         for key, dim in (("state", 8), ("actions", 7))
     }
-    config = BundleConfig(
-        name=name,
-        model=model,
-        cameras=CAMERAS,
-        state_dim=8,
-        normalization="quantile",
-        prompt_state=True,
-        replan=5,
-        rtc_max_delay=0,
-        flow_steps=10,
-        hz=20.0,
-        action_space=FRANKA_DELTA_ACTIONS,
-        origin={"weights": "random"},
-    )
     return write_bundle(
         path,
-        config=config,
+        config=random_config(name, model, rtc_max_delay=0),
         weights=lambda file: _write_weights(file, model),
         tokenizer_json=build_word_tokenizer(WORDS, model.vocab_size).to_str(),
         norm_stats=stats,
