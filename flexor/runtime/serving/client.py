@@ -88,7 +88,7 @@ class PolicyClient:
 
     def hello(self) -> dict[str, Any]:
         """What is served: bundle, hash, cameras, state_dim, action_dim, horizon, replan, rtc_max_delay, hz,
-        flow_steps, engine, provider, precision; `ready`, and `server` (id, pid, version).
+        flow_steps, noise_scale, engine, provider, precision; `ready`, and `server` (id, pid, version).
 
         Raises:
             ServerTimeout, ServerRefused: there is no such answer.
