@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -251,9 +251,10 @@ def open_init(settings: PretrainSettings, demonstrations: Demonstrations) -> Bun
         FlexorError: there is none, or its sizes, cameras, state or normalisation are others than the run's.
     """
     assert settings.init is not None
-    bundle = Bundle.open(settings.init)
-    has = (bundle.model_config, bundle.cameras, bundle.config.state_dim, bundle.config.normalization)
-    wants = (PRESETS[settings.preset], settings.cameras, demonstrations.states.shape[1], "quantile")
+    bundle, preset = Bundle.open(settings.init), PRESETS[settings.preset]
+    own = replace(bundle.model_config, max_prompt_tokens=preset.max_prompt_tokens)  # of which no weight depends
+    has = (own, bundle.cameras, bundle.config.state_dim, bundle.config.normalization)
+    wants = (preset, settings.cameras, demonstrations.states.shape[1], "quantile")
     for what, mine, expected in zip(("sizes", "cameras", "state_dim", "normalization"), has, wants, strict=True):
         if mine != expected:
             raise FlexorError(f"init {settings.init}: its {what} is {mine}; expected {expected}: choose another bundle")

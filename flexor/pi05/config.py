@@ -174,7 +174,7 @@ PRESETS: dict[str, Pi05Config] = {
         vocab_size=512,
         action_dim=7,
         horizon=10,
-        max_prompt_tokens=40,
+        max_prompt_tokens=56,
     ),
     # For tests: random weights, every code path, a few milliseconds.
     "pi05-micro": Pi05Config(

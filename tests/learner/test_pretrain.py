@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,19 @@ def test_a_run_that_goes_on_from_a_bundle_begins_with_its_weights_words_and_norm
     trained: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     record(tmp_path / "data", episodes=14, steps=6)  # other numbers, so other statistics of their own
-    given = settings(samples=16, init=str(trained[0]), muon_lr=1e-9, adamw_lr=1e-9, weight_decay=0)
+    begun = Path(shutil.copytree(trained[0], tmp_path / "begun"))
+    told = json.loads((begun / "bundle.json").read_text())
+    told["model"]["max_prompt_tokens"] += 9  # no weight depends on it
+    (begun / "bundle.json").write_text(json.dumps(told))
+    given = settings(samples=16, init=str(begun), muon_lr=1e-9, adamw_lr=1e-9, weight_decay=0)
     pretrain(tmp_path / "data", tmp_path / "next-one", given, QUIET)
     before, after = (load_file(path / "weights.safetensors") for path in (trained[0], tmp_path / "next-one"))
     for name, tensor in before.items():
         np.testing.assert_allclose(after[name], tensor, atol=1e-6, err_msg=name)
     for file in ("norm_stats.json", "tokenizer.json"):
         assert (tmp_path / "next-one" / file).read_bytes() == (trained[0] / file).read_bytes()
-    assert Bundle.open(tmp_path / "next-one").config.origin["settings"]["init"] == Bundle.open(trained[0]).id
+    assert Bundle.open(tmp_path / "next-one").config.origin["settings"]["init"] == Bundle.open(begun).id
+    assert Bundle.open(tmp_path / "next-one").model_config == Bundle.open(trained[0]).model_config
 
 
 def test_a_bundle_of_other_sizes_cannot_be_gone_on_from(recordings: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import pytest
 from libero_here import needs_libero
 from libero_shifts import libero
 
+from flexor.pi05.prompt import build_prompt
+from flexor.runtime.inference.bundle import Bundle
 from flexor.sim.libero.shift.draw import LiberoDraw, draw_libero_shift, wordings
 from flexor.sim.libero.shift.table import BLURS, LIBERO_AXES, LIBERO_DIALS
 from flexor.sim.libero.suites import SUITES, find_suite
@@ -96,6 +98,14 @@ def test_other_wordings_keep_the_tasks_of_a_suite_apart(suite: str) -> None:
         said[task.sentence] = lines
         assert task.sentence not in lines
         assert len(kinds["reworded"]) == len(kinds["free"]) >= 4
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_way_to_say_a_task_fits_into_the_prompt_of_the_policy_that_ships(suite: str) -> None:
+    tokenizer = Bundle.open("pi05-nano-libero").tokenizer()  # which refuses a longer one
+    for task in find_suite(suite).tasks:
+        for said in (task.sentence, *chain(*wordings(task.sentence).values())):
+            tokenizer.encode(build_prompt(said, [255] * 8))
 
 
 def test_a_dry_run_tells_what_the_episodes_will_be_and_builds_no_scene(monkeypatch: pytest.MonkeyPatch) -> None:
