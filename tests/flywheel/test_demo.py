@@ -6,13 +6,10 @@ import json
 import os
 import re
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exported_bundles import write_micro
 from whole_command import WholeCommand
 
 from flexor.errors import FlexorError
@@ -97,18 +94,6 @@ def test_a_bundle_that_is_not_there_is_told_before_anything_is_made(tmp_path: Pa
     with pytest.raises(FlexorError, match="no bundle"):
         Demo(tmp_path / "run", str(tmp_path / "nothing"), QUIET)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder with a short name, for sockets."""
-    with tempfile.TemporaryDirectory(prefix="fx") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_micro(tmp_path_factory.mktemp("bundle") / "micro").path)
 
 
 def demo(scratch: Path, bundle: str, *options: str) -> WholeCommand:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exported_bundles import write_micro
 from whole_command import WholeCommand
 
 from flexor.flywheel.online.stage_clock import STAGE
@@ -43,18 +40,6 @@ SETTINGS = [
 ]
 QUICK = ("decide",)  # over before anybody could kill it
 VERBS = [(stage.cycle, stage.verb) for stage in stages(1) if stage.verb not in QUICK]
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder with a short name, for sockets."""
-    with tempfile.TemporaryDirectory(prefix="fx") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_micro(tmp_path_factory.mktemp("bundle") / "micro").path)
 
 
 def under_way(run: Path) -> tuple[tuple[int, str], float]:
