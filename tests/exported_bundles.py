@@ -9,45 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from flexor.pi05.config import PRESETS, Pi05Config
+from flexor.export.random_bundle import WORDS, random_config
+from flexor.pi05.config import PRESETS
 from flexor.pi05.init import randomise
 from flexor.pi05.model import Pi05
 from flexor.pi05.normalize import NormStats
 from flexor.pi05.program import Program
 from flexor.pi05.prompt import build_word_tokenizer
-from flexor.runtime.inference.action_space import FRANKA_DELTA_ACTIONS
 from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle, file_sha256
-from flexor.runtime.inference.bundle_config import BundleConfig
 from flexor.runtime.inference.bundle_writer import write_bundle
 from flexor.runtime.inference.engine import Engine
 
-CAMERAS = ("agentview", "robot0_eye_in_hand")
 RANK, STEPS, TOKENS = 4, 3, 40
-WORDS = ("put", "the", "red", "blue", "cube", "on", "plate", "nothing")
 
 
 def micro_model() -> Pi05:
     model = Pi05(PRESETS["pi05-micro"])
     randomise(model, 7)
     return model.eval().requires_grad_(False)
-
-
-def random_config(name: str, model: Pi05Config, rtc_max_delay: int) -> BundleConfig:
-    """What bundle.json says of random weights for two cameras and a Franka."""
-    return BundleConfig(
-        name=name,
-        model=model,
-        cameras=CAMERAS,
-        state_dim=8,
-        normalization="quantile",
-        prompt_state=True,
-        replan=5,
-        rtc_max_delay=rtc_max_delay,
-        flow_steps=10,
-        hz=20.0,
-        action_space=FRANKA_DELTA_ACTIONS,
-        origin={"weights": "random"},
-    )
 
 
 def write_micro(path: Path, seed: int = 3) -> Bundle:

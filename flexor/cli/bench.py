@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexor.cli.bench_bundle import bundle as random_bundle
 from flexor.cli.bench_capacity import capacity
 from flexor.cli.bench_engines import engines
 from flexor.cli.bench_gpu import gpu
 from flexor.cli.bench_learn import learn
+from flexor.cli.bench_memory import memory
 from flexor.cli.bench_precisions import precisions
 from flexor.cli.bench_roofline import roofline
 from flexor.cli.bench_sim import sim
@@ -103,6 +105,8 @@ app.command()(precisions)
 app.command()(roofline)
 app.command()(swap)
 app.command()(learn)
+app.command()(memory)
+app.command("bundle")(random_bundle)
 app.command()(slack)
 app.command()(gpu)
 app.command()(sim)

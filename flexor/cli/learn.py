@@ -112,6 +112,7 @@ def _learn_once(
     config: Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
+    import resource
     from contextlib import ExitStack
 
     from flexor.learner.lora.learn import LearnWatcher
@@ -133,6 +134,7 @@ def _learn_once(
             give_way()
             pause = stack.enter_context(ServerSlack(server, _say))
         result = learn_adapter(opened, episodes, out, settings, watcher, replay, pause)
+    result["host_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     if told is not None and "adapter" in result:
         with ServerControl(told, PUSH_TIMEOUT_S) as control:
             result["state"] = control.order("push", Path(result["adapter"]).name)["state"]

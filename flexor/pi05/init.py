@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -73,6 +75,34 @@ def randomise(model: Pi05, seed: int) -> None:
             _normal(module.bias, 0.02, generator)
         elif isinstance(module, AdaRms):
             _normal(module.dense.weight, 0.02, generator)
+
+
+def draw_named(name: str, shape: torch.Size) -> Tensor:
+    """One parameter, drawn from its own name: so that two processes, or a file written piece by piece, hold the same.
+
+    As `randomise`, with two exceptions. The adaRMS Dense of a narrow model is wider: at N(0, 0.02) its gates would be
+    nearly shut. Queries are three times as long: at unit length attention is an average over all tokens, in which no
+    single one shows.
+
+    Args:
+        name: of the parameter in `Pi05`.
+        shape: its shape.
+
+    Returns:
+        float32.
+    """
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+    if name == "token_embedding.weight":
+        return drawn.mul_(shape[1] ** -0.5)
+    if name == "vision.position_embedding":
+        return drawn.mul_(0.02)
+    if name.endswith(".dense.weight"):
+        return drawn.mul_(max(0.02, 0.5 / math.sqrt(shape[1])))
+    if len(shape) == 2:
+        return drawn.mul_((3.0 if name.endswith(".attention.q_proj.weight") else 1.0) * shape[1] ** -0.5)
+    drawn.mul_(0.02)
+    # LayerNorm's identity is 1, that of Gemma's (1 + weight) is 0.
+    return drawn.add_(1.0) if re.match(r"vision\..*norm\.weight$", name) else drawn
 
 
 def _draw_linears(model: Pi05, generator: torch.Generator, bias_std: float) -> None:

@@ -15,12 +15,12 @@ import pytest
 import torch
 from exported_bundles import RANK, STEPS
 from pi05.parity.cases import CONFIGS
-from random_bundle import write_random
 from safetensors.torch import load_file, save_file
 
 from flexor.errors import FlexorError
 from flexor.export.exporter import Wish, export_graphs
 from flexor.export.graphs.partial_model import load_part, parameter_groups
+from flexor.export.random_bundle import write_random_bundle
 from flexor.export.recorded_observations import recorded_observations
 from flexor.pi05.lora import random_adapter
 from flexor.runtime.inference.bundle import BUNDLE_JSON, WEIGHTS, Bundle, file_sha256
@@ -134,7 +134,7 @@ def test_weights_of_another_model_are_refused(
     change: Callable[[dict[str, torch.Tensor]], None],
     message: str,
 ) -> None:
-    made = write_random(tmp_path / "made", source.model_config, "made")
+    made = write_random_bundle(tmp_path / "made", source.model_config, "made")
     weights = load_file(made.weights_path)
     change(weights)
     save_file(weights, made.weights_path)
@@ -172,7 +172,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 def test_an_export_holds_less_than_the_weights_in_float32_and_computes_the_same(tmp_path: Path) -> None:
     """Real widths, three layers: 0.45 billion weights."""
     wide = replace(CONFIGS["wide"], max_prompt_tokens=24)
-    made = write_random(tmp_path / "wide", wide, "wide-random")
+    made = write_random_bundle(tmp_path / "wide", wide, "wide-random")
     command = [sys.executable, "-c", _EXPORT, str(made.path), str(tmp_path / "graphs")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     taken = int(run.stdout.splitlines()[-1])

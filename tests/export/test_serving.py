@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported_bundles import CAMERAS, RANK, STEPS
+from exported_bundles import RANK, STEPS
 from typer.testing import CliRunner
 
 from flexor.cli.main import app
 from flexor.errors import FlexorError
 from flexor.export.exporter import Wish, export_graphs
+from flexor.export.random_bundle import CAMERAS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import open_engine
 from flexor.runtime.inference.policy import Policy

@@ -8,7 +8,9 @@ needs no gradient through the prefix at all and learns less.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -18,22 +20,49 @@ from flexor.learner.lora.settings import LoraSettings
 
 SMALL_RANK = 8
 
+SAVED: Mapping[str, float] = {}
+"""Share of the learner's peak memory that each knob took off in `flexor bench memory`, by its first setting
+(docs/learning.md, *Memory*: pi05's layer sizes, each knob after the ones before it)."""
+
 
 class LearnerOutOfMemory(FlexorError):
     """The learner's process got no more memory; nothing but the learner is affected."""
 
 
-def next_knob(settings: LoraSettings) -> str | None:
-    """The first setting that would take less memory, as it is written on the command line; None when there is none."""
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A change of settings that takes less memory.
+
+    Attributes:
+        changes: settings by name.
+        besides: what has to follow elsewhere.
+    """
+
+    changes: Mapping[str, Any]
+    besides: str = ""
+
+    def __str__(self) -> str:
+        """As it is written on the command line."""
+        return " ".join(f"{key}={str(value).lower()}" for key, value in self.changes.items()) + self.besides
+
+    @property
+    def saved(self) -> float | None:
+        """Share of the peak that it took off where it was measured; None where it was not."""
+        return SAVED.get(next(iter(self.changes)))
+
+
+def next_knob(settings: LoraSettings) -> Knob | None:
+    """The first that would take less memory; None when there is none."""
     whole = settings.batch * settings.accumulation
+    at_the_server = f", and the same at the server (adapters.rank={SMALL_RANK})"
     knobs = (
-        (settings.r > SMALL_RANK, f"r={SMALL_RANK}, and the same at the server (adapters.rank={SMALL_RANK})"),
-        (settings.precision == "fp32", "precision=bf16"),
-        (settings.profile != "expert" and not settings.gradient_checkpointing, "gradient_checkpointing=true"),
-        (settings.batch > 1, f"batch=1 accumulation={whole}"),
-        (not settings.load_in_8bit and settings.profile in SWAPPED, "load_in_8bit=true"),
-        (settings.draws > 1, "draws=1"),
-        (settings.profile != "expert", "profile=expert"),
+        (settings.r > SMALL_RANK, Knob({"r": SMALL_RANK}, at_the_server)),
+        (settings.precision == "fp32", Knob({"precision": "bf16"})),
+        (settings.profile != "expert" and not settings.gradient_checkpointing, Knob({"gradient_checkpointing": True})),
+        (settings.batch > 1, Knob({"batch": 1, "accumulation": whole})),
+        (not settings.load_in_8bit and settings.profile in SWAPPED, Knob({"load_in_8bit": True})),
+        (settings.draws > 1, Knob({"draws": 1})),
+        (settings.profile != "expert", Knob({"profile": "expert"})),
     )
     return next((knob for turned, knob in knobs if turned), None)
 
@@ -51,7 +80,10 @@ def naming_the_next_knob(settings: LoraSettings) -> Iterator[None]:
         if not _is_about_memory(error):
             raise
         knob = next_knob(settings)
-        way_out = f"set {knob}" if knob else "every setting that saves memory is turned already: use a larger machine"
+        way_out = "every setting that saves memory is turned already: use a larger machine"
+        if knob is not None:
+            took = f" (it took {knob.saved:.0%} off the peak at pi05's layer sizes)" if knob.saved else ""
+            way_out = f"set {knob}{took}"
         first_line = str(error).partition("\n")[0][:300] or type(error).__name__
         raise LearnerOutOfMemory(f"the learner is out of memory ({first_line}); {way_out}") from error
 

@@ -78,7 +78,9 @@ def test_a_base_in_8_bits_takes_a_quarter_and_teaches_nearly_the_same(base: Bund
 )
 def test_memory_is_saved_in_the_order_of_the_recipe(chosen: dict[str, Any], knob: str):
     found = next_knob(settings(**chosen))
-    assert found is not None and found.startswith(knob)
+    assert found is not None
+    assert str(found).startswith(knob)
+    assert next_knob(settings(**chosen | dict(found.changes))) != found
     assert next_knob(settings(precision="bf16", profile="expert", batch=1, load_in_8bit=True, draws=1)) is None
 
 

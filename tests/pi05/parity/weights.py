@@ -1,24 +1,17 @@
-"""Weights drawn tensor by tensor, each from its own name, so that two processes hold the same ones.
-
-As `flexor.pi05.init.randomise` draws them, with two exceptions. The adaRMS Dense of a narrow model is wider: at
-N(0, 0.02) its gates would be nearly shut. Queries are three times as long: at unit length attention is an average over
-all tokens, in which no single one shows.
-"""
+"""Weights drawn by `flexor.pi05.init.draw_named`, so that openpi and flexor hold the same ones in two processes."""
 
 from __future__ import annotations
 
-import math
 import re
-import zlib
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from flexor.pi05.config import Pi05Config
+from flexor.pi05.init import draw_named
 from flexor.pi05.model import Pi05
 
-_BIAS = 0.02
 _RENAMES = (
     (r"^vision\.patch_embedding\.", "{vision}.embeddings.patch_embedding."),
     (r"^vision\.position_embedding$", "{vision}.embeddings.position_embedding.weight"),
@@ -39,27 +32,11 @@ _RENAMES = (
 )
 
 
-def draw(name: str, shape: torch.Size) -> Tensor:
-    """The float32 tensor of one of flexor's parameter names."""
-    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-    if name == "token_embedding.weight":
-        return drawn.mul_(shape[1] ** -0.5)
-    if name == "vision.position_embedding":
-        return drawn.mul_(0.02)
-    if name.endswith(".dense.weight"):
-        return drawn.mul_(max(0.02, 0.5 / math.sqrt(shape[1])))
-    if len(shape) == 2:
-        return drawn.mul_((3.0 if name.endswith(".attention.q_proj.weight") else 1.0) * shape[1] ** -0.5)
-    drawn.mul_(_BIAS)
-    # LayerNorm's identity is 1, that of Gemma's (1 + weight) is 0.
-    return drawn.add_(1.0) if re.match(r"vision\..*norm\.weight$", name) else drawn
-
-
 @torch.no_grad()
 def fill(model: Pi05) -> None:
     """Give a model its weights, in the dtype that each parameter has."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(draw(name, parameter.shape))
+        parameter.copy_(draw_named(name, parameter.shape))
 
 
 def draw_for_openpi(config: Pi05Config) -> Iterator[tuple[str, Tensor]]:
@@ -68,7 +45,7 @@ def draw_for_openpi(config: Pi05Config) -> Iterator[tuple[str, Tensor]]:
         shapes = {name: parameter.shape for name, parameter in Pi05(config).named_parameters()}
     size = config.vision.patch_size
     for name, shape in shapes.items():
-        tensor = draw(name, shape)
+        tensor = draw_named(name, shape)
         yield rename(name), tensor.view(-1, 3, size, size) if name == "vision.patch_embedding.weight" else tensor
 
 
