@@ -142,6 +142,10 @@ def eval_(
         raise typer.BadParameter(
             "is of the tasks as they are: drop --matrix, --counterfactual, --skip and --shift", param_hint="--gate"
         )
+    if gate and (flow_steps is not None or noise_scale is not None):
+        raise typer.BadParameter(
+            "is of the bundle as it is served: drop --flow-steps and --noise-scale", param_hint="--gate"
+        )
     if source is not None and not gate:
         raise typer.BadParameter("is what graphs are compared with: add --gate", param_hint="--source")
     compared = gated_precision(bundles[0], precision) if gate else ""

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 EPISODES = 200
-CONDITIONS = ("sim", "seed", "delay", "protocol", "starts", "render")
+CONDITIONS = ("sim", "seed", "delay", "replan", "flow_steps", "noise_scale", "protocol", "starts", "render")
 """Of an evaluation, what a gate says of its episodes."""
 
 
@@ -17,15 +17,19 @@ def gated_precision(bundle: str, precision: str | None) -> str:
     """What is compared with float32, by its full name: a precision of weights, or exported graphs in their own.
 
     Raises:
-        typer.BadParameter: weights in float32.
+        typer.BadParameter: weights in float32, or graphs in another precision than theirs.
         FlexorError: no such bundle or precision.
     """
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.precisions import full_name
 
     opened = Bundle.open(bundle)
+    if opened.config.graphs is not None:
+        if precision not in (None, opened.precision):
+            raise typer.BadParameter(f"the graphs are in {opened.precision}; leave it out", param_hint="--precision")
+        return opened.precision
     named = full_name(precision or opened.precision)
-    if opened.config.graphs is None and named == "fp32":
+    if named == "fp32":
         raise typer.BadParameter("compares with fp32; name another with --precision", param_hint="--gate")
     return named
 

@@ -184,20 +184,30 @@ class Alerts:
             else:
                 begun.append(entry)
             self.active[alert.name] = entry
+        unwritten: list[FlexorError] = []
         for name in ended:
             del self.active[name]
-            self._write({"at": now(), "event": ENDED, "alert": name})
-        for entry in begun:
-            self._tell(entry)
+        for tell, entry in [
+            *((self._write, {"at": now(), "event": ENDED, "alert": name}) for name in ended),
+            *((self._tell, entry) for entry in begun),
+        ]:
+            try:
+                tell(entry)
+            except FlexorError as error:  # the others are told all the same
+                unwritten.append(error)
+        if unwritten:
+            raise unwritten[0]
         return begun
 
     def _tell(self, entry: dict[str, Any]) -> None:
         if self._log is None:
             return
         logger.warning("alert %s: %s", entry["alert"], entry["told"])
-        self._write(entry)
-        if self._settings.command:
-            self._run(json.dumps(entry))
+        try:
+            self._write(entry)
+        finally:  # a disk that is full is what the command may be about
+            if self._settings.command:
+                self._run(json.dumps(entry))
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._log is None:

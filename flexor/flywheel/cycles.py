@@ -76,9 +76,13 @@ def cycles(rows: Sequence[EpisodeRow]) -> list[Cycle]:
 
 
 def judged(row: EpisodeRow) -> bool | None:
-    """Whether the policy succeeded; None where nobody knows, and in a success in which somebody helped."""
+    """Whether the policy succeeded by itself; None where nobody knows.
+
+    Where somebody had to help it did not. Left out, such episodes would make the others look better than the policy
+    is: help comes where it fails.
+    """
     if row.outcome == "success" and row.interventions:
-        return None
+        return False
     return {"success": True, "failure": False}.get(row.outcome)
 
 

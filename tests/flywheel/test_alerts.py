@@ -145,3 +145,16 @@ def test_a_command_is_a_list_of_words():
     assert words == ("notify-send", "robot")
     with pytest.raises(SettingsError, match="command"):
         load_settings(AlertSettings, None, ["command=rm -rf /"])
+
+
+def test_where_the_log_cannot_be_written_every_alert_is_told_to_the_command_all_the_same(
+    row: EpisodeRow, tmp_path: Path
+):
+    heard, log = tmp_path / "heard", tmp_path / "alerts.jsonl"
+    program = f"import sys; open({str(heard)!r}, 'a').write(sys.stdin.read() + '\\n')"
+    alerts = Alerts(SETTINGS.model_copy(update={"command": (sys.executable, "-c", program)}), log)
+    log.mkdir()  # as good as a disk without room
+    with pytest.raises(FlexorError, match="an alert cannot be written"):
+        alerts.look(replace(outcomes(row, "ffff"), disk_free=0))
+    told = [json.loads(line)["alert"] for line in heard.read_text().splitlines()]
+    assert sorted(told) == ["collapse", "disk_low", "success_low"]

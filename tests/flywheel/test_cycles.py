@@ -34,7 +34,11 @@ def test_an_episode_on_trial_belongs_to_the_cycle_of_the_active_adapter(rows: li
     first, second = (cycle.to_dict() for cycle in cycles(rows))
     assert (first["adapter"], first["episodes"], first["on_trial"]) == (BASE, 6, 1)
     assert (second["adapter"], second["episodes"], second["on_trial"]) == (FIRST, 4, 0)
-    assert (first["successes"], first["judged"], first["interventions"]) == (2, 4, 1)  # one helped, one abort
+    assert (first["successes"], first["judged"], first["interventions"]) == (
+        2,
+        5,
+        1,
+    )  # one abort; the helped one counts as none
     assert (second["successes"], second["judged"], second["alarms"]) == (3, 4, 1)
     assert first["labels"] == {"grasp_slip": 1, "reach_miss": 1}
     assert second["first"] == rows[7].id
@@ -57,10 +61,10 @@ def test_adapters_take_over_where_they_stay(rows: list[EpisodeRow], adapters: st
 
 def test_the_window_counts_judged_episodes_alone(rows: list[EpisodeRow]):
     points = success_window(rows, window=4, last=2)
-    assert [(point["n"], point["successes"], point["judged"]) for point in points] == [(8, 4, 4), (9, 3, 4)]
-    assert success(rows)["ci95"] == pytest.approx([0.3542, 0.8794], abs=1e-4)  # Wilson, 6 of 9
+    assert [(point["n"], point["successes"], point["judged"]) for point in points] == [(9, 4, 4), (10, 3, 4)]
+    assert success(rows)["ci95"] == pytest.approx([0.3127, 0.8318], abs=1e-4)  # Wilson, 6 of 10
     assert labels(rows) == {"grasp_slip": 2, "reach_miss": 1}
-    assert success(rows[3:4]) == {"judged": 0, "successes": 0, "success_rate": None, "ci95": [None, None]}
+    assert success([row for row in rows if row.outcome == "abort"]) == {"judged": 0, "successes": 0, "success_rate": None, "ci95": [None, None]}
 
 
 def test_the_folders_of_a_run_are_found_in_it_unless_there_are_several(run: Path):

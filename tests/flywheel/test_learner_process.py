@@ -15,6 +15,8 @@ from flexor.flywheel.online.settings import OnlineSettings
 from flexor.flywheel.online.stages import LoopStopped
 from flexor.learner.continual.learner_state import LearnerState
 from flexor.runtime.adapters.adapter_writer import write_adapter
+from flexor.runtime.adapters.manifest import BASE
+from flexor.runtime.adapters.store_state import StoreState
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.bundle import Bundle
 
@@ -55,6 +57,15 @@ def test_where_nothing_came_that_teaches_no_learner_waits_for_it(tmp_path: Path,
     known = tuple(row.id for row in EpisodeIndex(tmp_path / "episodes").episodes())
     LearnerState(number=1, current=adapter, known=known).write(tmp_path / "adapters.training")
     assert learn(tmp_path, known=(adapter,))["adapter"] is None
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_what_did_not_go_into_service_is_nothing_to_go_on_from(tmp_path: Path, adapter: str, served: bool):
+    record(tmp_path / "episodes", episodes=4)
+    StoreState(active=adapter if served else BASE).write(tmp_path / "adapters")
+    with pytest.raises(FlexorError, match="its time was up"):
+        learn(tmp_path, known=(adapter,))
+    assert LearnerState.read(tmp_path / "adapters.training").current == (adapter if served else BASE)
 
 
 def test_a_wish_to_stop_ends_the_learner(tmp_path: Path, adapter: str):

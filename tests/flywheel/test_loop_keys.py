@@ -111,6 +111,13 @@ def test_the_server_serves_that_bundle_in_that_precision_with_that_trial(turned:
     assert ("--8bit" in served(), "--8bit" in served("model.load_in_8bit=true")) == (False, True)
     assert "adapters.canary_episodes=6" in served("offer.episodes=6")
     assert "adapters.canary_velocity=0.5" in served("offer.velocity=0.5")
+    assert "adapters.rank=8 adapters.alpha=32" in served()
+    assert "adapters.rank=4 adapters.alpha=16" in served("lora.r=4", "lora.lora_alpha=16")
+
+
+def test_each_loop_learns_and_replays_by_a_seed_of_its_own() -> None:
+    settings = load_settings(OnlineSettings, None, ["lora.seed=30", "replay.seed=50"])
+    assert [(made.seed, made.replay.seed) for made in map(settings.continual, (0, 2))] == [(30, 50), (32, 52)]
 
 
 def test_a_control_leaves_out_what_learns(turned: Any) -> None:
@@ -209,7 +216,7 @@ def test_measuring_has_so_many_workers(turned: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_that_never_decides_is_waited_for_so_long(turned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Offering, "_row", lambda self, adapter: {"state": "CANARY"})
+    monkeypatch.setattr(Offering, "_row", lambda self, adapter: {"state": "CANARY", "half_a_pair": False})
     monkeypatch.setattr("flexor.flywheel.online.offering.told", lambda result: "")
 
     def offered(timeout_s: float) -> int:

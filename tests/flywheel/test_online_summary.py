@@ -102,3 +102,14 @@ def test_a_loop_that_has_not_come_so_far_tells_what_there_is(length: int):
     told = summarise(LEDGER[:length])
     assert told["episodes"] == sum(row["episodes"] for row in LEDGER[:length] if row["verb"] in ("collect", "offer"))
     assert (told["after"] is None) == (length < len(LEDGER) - 1)
+
+
+def test_a_refusal_without_a_reason_is_told_by_its_state():
+    told = summarise(
+        [
+            *LEDGER,
+            _row(4, "collect", 1.0, **_collected(1)),
+            _row(4, "offer", 1.0, state="UNANNOUNCED", reason=None, episodes=0),
+        ]
+    )
+    assert told["adapters"]["refused"] == {"no_evidence": 1, "unannounced": 1}

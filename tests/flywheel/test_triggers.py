@@ -129,11 +129,18 @@ def test_without_any_change_it_fires_again_after_a_whole_window(tmp_path: Path):
     assert of(found, "success_rate") == [(20, "fired"), (40, "fired")]
 
 
-def test_a_success_with_help_an_abort_and_an_unknown_end_are_no_judgement_of_the_policy(tmp_path: Path):
-    found = live(tmp_path, episodes("fhafuf" + "s" + "ffff"))
-    assert of(found, "consecutive_failures") == [(6, "fired"), (7, "cleared"), (10, "fired")]
-    assert found[6][0].action == "correct"
-    assert found[6][0].numbers["failures"] == 3
+def test_an_abort_and_an_unknown_end_are_no_judgement_and_a_success_with_help_is_none_of_the_policy(tmp_path: Path):
+    found = live(tmp_path, episodes("fahuf" + "s" + "ffff"))
+    assert of(found, "consecutive_failures") == [(5, "fired"), (6, "cleared"), (9, "fired")]
+    assert found[5][0].action == "correct"
+    assert found[5][0].numbers["failures"] == 3
+
+
+def test_rescued_failures_do_not_make_the_others_look_better_than_the_policy_is(tmp_path: Path):
+    found = live(tmp_path, episodes("sshss" * 5))  # left out, they would leave 20 of 20
+    assert of(found, "success_rate") == [(20, "fired")]
+    (event,) = [event for event in found[20] if event.trigger == "success_rate"]
+    assert event.numbers["success_rate"] == 0.8
 
 
 def test_nobody_judges_is_named_once(tmp_path: Path):

@@ -18,6 +18,7 @@ from flexor.learner.lora.episode_set import is_held_out
 from flexor.learner.replay.online_pool import OnlinePool
 from flexor.runtime.adapters.adapter_folder import AdapterFolder
 from flexor.runtime.adapters.manifest import BASE
+from flexor.runtime.adapters.store_state import StoreState
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.bundle import Bundle
 
@@ -64,6 +65,9 @@ def learn_adapter(
     if state.plan is None and not _something_new(run, settings, state):
         on_line(NOTHING_NEW)
         return {"adapter": None, "why": NOTHING_NEW}
+    serving = StoreState.read(run / "adapters").active
+    if state.plan is None and state.current != serving:  # what was refused is nothing to go on from
+        state.model_copy(update={"current": serving, "before": serving}).write(run / WORK)
     file = run / SETTINGS
     file.write_text(yaml.safe_dump(settings.continual(seed).model_dump(mode="json"), sort_keys=False))
     arguments = ["learn", "--bundle", str(bundle.path), "--episodes", str(run / "episodes")]

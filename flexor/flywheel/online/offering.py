@@ -10,6 +10,7 @@ from flexor.errors import FlexorError
 from flexor.flywheel.online.robot_side import RobotSide, told
 from flexor.flywheel.online.settings import OfferSettings
 from flexor.flywheel.online.stages import LoopStopped
+from flexor.learner.continual.announcer import TRY_AGAIN
 from flexor.runtime.adapters.store_state import UNDER_WAY
 from flexor.runtime.serving.channel import ServerRefused
 from flexor.runtime.serving.control import ServerControl
@@ -39,17 +40,17 @@ class Offering:
         self._on_line, self._stopped = on_line, stopped
 
     def make(self, adapter: str, seeds: range) -> dict[str, Any]:
-        """Push an adapter, unless it is known, and play each seed twice, over and over, until it is decided.
+        """Push an adapter, unless it is known, and play until it is decided, each seed twice once the trial has begun.
 
         Returns:
             adapter, state, reason and told.
 
         Raises:
             LoopStopped: it was stopped.
-            FlexorError: the server never decides.
+            FlexorError: the server never decides, or cannot take it now; the same command goes on.
         """
         row = self._announced(adapter)
-        played, began = 0, time.monotonic()
+        played, began, seed, shown = 0, time.monotonic(), seeds[0], 0
         most = self._settings.episodes + SHADOW_EPISODES
         while row["state"] in UNDER_WAY:
             if played >= most and time.monotonic() - began > self._settings.timeout_s:
@@ -57,13 +58,13 @@ class Offering:
                     f"{adapter} is still {row['state']} after {played} episodes; `flexor adapter list` tells what it "
                     "waits for"
                 )
-            seed = seeds[played // 2 % len(seeds)]
-            for _ in range(2):  # the two of a pair see the same scene
-                result = None if self._stopped() else self._robot.play(seed, self._task_of(seed), correcting=False)
-                if result is None:
-                    raise LoopStopped
-                self._on_line(told(result))
-                played += 1
+            if not row["half_a_pair"]:  # the two of a pair see the same scene
+                seed, shown = seeds[shown % len(seeds)], shown + 1
+            result = None if self._stopped() else self._robot.play(seed, self._task_of(seed), correcting=False)
+            if result is None:
+                raise LoopStopped
+            self._on_line(told(result))
+            played += 1
             row = self._row(adapter)
         return {"adapter": adapter, **{key: row[key] for key in ("state", "reason", "told")}}
 
@@ -75,12 +76,17 @@ class Offering:
             try:
                 control.order("push", adapter)
             except ServerRefused as error:
+                if error.code in TRY_AGAIN:
+                    raise FlexorError(f"{adapter} cannot be announced: {error}; give the command again") from error
                 self._on_line(str(error))
         return self._row(adapter)
 
     def _row(self, adapter: str) -> dict[str, Any]:
+        """How the server lists an adapter, and whether a pair of the trial waits for its second episode."""
         with ServerControl(self._robot.server.address) as control:
-            listed = {row["id"]: row for row in control.adapters()["adapters"]}
+            standing = control.adapters()
+        listed = {row["id"]: row for row in standing["adapters"]}
         if adapter not in listed:
             raise FlexorError(f"the server knows no adapter {adapter}; was its folder removed?")
-        return listed[adapter]
+        trial = standing["trial"]
+        return {**listed[adapter], "half_a_pair": trial is not None and trial["begun"] % 2 == 1}

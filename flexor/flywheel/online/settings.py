@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flexor.flywheel.triggers.settings import TriggerSettings
+from flexor.flywheel.triggers.settings import SuccessRateSettings, Thresholds, TriggerSettings
 from flexor.learner.continual.settings import ContinualSettings, LearnerSettings, PublishSettings
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.replay.settings import ReplaySettings
@@ -102,7 +102,7 @@ class OfferSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    episodes: int = Field(default=40, ge=0, multiple_of=2)
+    episodes: int = Field(default=100, ge=0, multiple_of=2)
     velocity: float = Field(default=1.0, gt=0, le=1)
     timeout_s: float = Field(default=120.0, gt=0)
 
@@ -129,6 +129,7 @@ class OnlineSettings(TriggerSettings):
     """One loop; what it has of TriggerSettings says when there is something to learn.
 
     Attributes:
+        thresholds: as of TriggerSettings, with a smaller min_fill.
         task: simulated robot: tabletop, or a suite of LIBERO.
         tasks: of them only these, in turn; all when empty.
         domain_shift: how its world has changed.
@@ -148,6 +149,8 @@ class OnlineSettings(TriggerSettings):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # A cycle is 20 episodes: the rate has to speak early enough that some of them are still corrected.
+    thresholds: Thresholds = Thresholds(success_rate=SuccessRateSettings(min_fill=8))
     task: str = "tabletop"
     tasks: tuple[str, ...] = ()
     domain_shift: DomainShiftSettings = DomainShiftSettings()
@@ -172,10 +175,15 @@ class OnlineSettings(TriggerSettings):
         return self
 
     def continual(self, seed: int) -> ContinualSettings:
-        """Of the learner's process, which makes one adapter at once, of whatever there is."""
+        """Of the learner's process, which makes one adapter at once, of whatever there is.
+
+        Args:
+            seed: of the loop; what is learned and replayed is drawn by it.
+        """
+        replay = self.replay.model_copy(update={"seed": self.replay.seed + seed})
         return ContinualSettings.model_validate(
             self.lora.model_dump()
-            | {"seed": seed, "learner": self.learner, "replay": self.replay}
+            | {"seed": self.lora.seed + seed, "learner": self.learner, "replay": replay}
             | {"publish": PublishSettings(every_episodes=1, min_episodes=1)}
         )
 
@@ -183,4 +191,5 @@ class OnlineSettings(TriggerSettings):
         """What stands after `flexor serve BUNDLE`, for a server that takes the adapters of that directory."""
         eight_bit = ("--8bit",) if self.model.load_in_8bit else ()
         trial = (f"adapters.canary_episodes={self.offer.episodes}", f"adapters.canary_velocity={self.offer.velocity:g}")
-        return ("--adapters", str(adapters), *eight_bit, *trial)
+        schema = (f"adapters.rank={self.lora.r}", f"adapters.alpha={self.lora.lora_alpha:g}")
+        return ("--adapters", str(adapters), *eight_bit, *trial, *schema)

@@ -35,7 +35,9 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     served = [number for number in numbers if by.get((number, OFFER), {}).get("state") == "ACTIVE"]
     first, last = (served[0], numbers[-1]) if served else (None, None)
     offers = [by[number, OFFER] for number in numbers if (number, OFFER) in by]
-    refused = [offer["reason"] for offer in offers if offer["state"] not in ("ACTIVE", "NONE")]
+    refused = [
+        offer["reason"] or offer["state"].lower() for offer in offers if offer["state"] not in ("ACTIVE", "NONE")
+    ]
     unshifted = _pair(by.get((numbers[-1] + 1, UNSHIFTED))) if numbers else None
     working = [row for row in rows if row["verb"] not in (AFTER, UNSHIFTED) and row["cycle"] > 0]
     return {

@@ -228,7 +228,8 @@ class Daemon:
             recorder.event(*event.record())
         path = recorder.end(ending.outcome, ending.failure_label, self._source if ending.judged else "recorder")
         turns, intervened = (loop.turns.turns, loop.turns.steps) if loop.turns is not None else (0, 0)
-        self._tell_server(Ending("unknown") if intervened and ending.outcome == "success" else ending)
+        # To the server, which judges adapters: by itself the policy did not succeed.
+        self._tell_server(Ending("failure") if intervened and ending.outcome == "success" else ending)
         holds = self.report.holds - holds_before
         monitor = loop.monitor
         return EpisodeResult(

@@ -148,9 +148,10 @@ def expert_ports(config: BundleConfig, rank: int, one_step: bool) -> Ports:
     """Inputs and outputs of the expert graph, adapters last."""
     model, steps = config.model, config.flow_steps
     chunk, width = (model.horizon, model.action_dim), model.expert.width
+    scaled = "" if config.noise_scale == 1.0 else f"{config.noise_scale:g} times "
     inputs = [
         *_cache_ports(model, cache_positions(config)),
-        Port("noise", "float32", (ANY, *chunk), "standard normal, or actions under way; normalised"),
+        Port("noise", "float32", (ANY, *chunk), f"{scaled}standard normal, or actions under way; normalised"),
         *([Port("step", "int64", (1,), f"which of {steps} flow steps, from 0")] if one_step else []),
         Port("action_prefix", "float32", chunk, "committed actions, normalised, then anything"),
         Port("action_prefix_length", "int64", (1,), "actions that are committed"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import resource
+import select
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from flexor.runtime.inference.policy import Policy
 
 WARM_UP_CALLS = OBSERVATIONS  # each question once: what is compiled is compiled anew for another length of prompt
+ANSWER_S = 900.0  # compiling takes minutes
 ADAPTER_COSTS = ("carry_ratio", "engine_ms", "load_ms")
 """Of flexor.runtime.timing.swap.measure_cost."""
 
@@ -126,7 +128,12 @@ def time_engines(
 
 def _tell(child: subprocess.Popen[str], line: str) -> dict[str, Any]:
     assert child.stdin is not None and child.stdout is not None
-    child.stdin.write(line + "\n")
+    try:
+        child.stdin.write(line + "\n")
+    except BrokenPipeError as error:
+        raise FlexorError("the process of an engine ended") from error
+    if not select.select([child.stdout], [], [], ANSWER_S)[0]:
+        raise FlexorError(f"the process of an engine did not answer within {ANSWER_S:g} s")
     answer = json.loads(child.stdout.readline() or '{"error": "the process of an engine ended"}')
     if "error" in answer:
         raise FlexorError(answer["error"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,12 +141,13 @@ def _swap_beside(
     carrier: Carrier, adapters: Sequence[Adapter], known: list[NDArray[np.float32]], n: int, told: Told
 ) -> tuple[int, int]:
     """Chunks while another thread swaps n times as a server does, and how many are not those of their adapter."""
-    slots = AdapterSlots(SLOTS)
+    slots, over = AdapterSlots(SLOTS), threading.Event()
 
     def load() -> None:
         for turn in range(n):
             while (slot := slots.free()) is None:
-                time.sleep(LOOK_EVERY_S)
+                if over.wait(LOOK_EVERY_S):
+                    return
             carrier.load_slot(slot, adapters[turn % 2])
             slots.activate(Carried(slot, str(turn % 2)), at_once=True)
             told("swapping beside chunks", turn + 1, n)
@@ -155,11 +157,14 @@ def _swap_beside(
     chunks = lost = 0
     with ThreadPoolExecutor(1, "swaps") as pool:
         loading = pool.submit(load)
-        while not loading.done():
-            carried = slots.take("a robot")
-            found = carrier.chunk(carried.slot)
-            chunks += 1
-            lost += not np.array_equal(found, known[int(carried.adapter)])
-            slots.leave()
+        try:
+            while not loading.done():
+                carried = slots.take("a robot")
+                found = carrier.chunk(carried.slot)
+                chunks += 1
+                lost += not np.array_equal(found, known[int(carried.adapter)])
+                slots.leave()
+        finally:
+            over.set()  # a chunk that fails leaves its slot taken: nobody would ever free one again
     loading.result()  # what ended it early is no measurement
     return chunks, lost

@@ -144,7 +144,7 @@ def test_a_person_may_have_the_arm_from_the_first_step(tmp_path):
     assert report.intervened_steps == 30
 
 
-@pytest.mark.parametrize(("steps", "told"), [(range(0), "success"), (range(3, 5), "unknown")])
+@pytest.mark.parametrize(("steps", "told"), [(range(0), "success"), (range(3, 5), "failure")])
 def test_the_server_is_not_told_that_the_policy_succeeded_where_somebody_helped(tmp_path, steps, told):
     client, _, report, episode = run(tmp_path, Person(steps), robot=Arriving)
     assert (client.ended, episode.outcome) == ([told], "success")

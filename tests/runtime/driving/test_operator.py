@@ -117,7 +117,7 @@ def test_keys_drive_the_arm_and_end_the_episode_whatever_the_robot_thinks(tmp_pa
     assert len(episode.steps) == 25
     assert not [event for event in episode.events if event.kind.startswith("failure")]
     assert [event.data["by"] for event in episode.events if event.kind == "intervention.begin"] == ["operator"]
-    assert client.ended == ["unknown by operator"]  # the policy was helped
+    assert client.ended == ["failure by operator"]  # the policy was helped
     (row,) = EpisodeIndex(tmp_path).episodes()
     assert (row.outcome, row.source, row.interventions) == ("success", "operator", 13)
 
