@@ -21,6 +21,7 @@ from flexor.pi05.program import Program
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 from flexor.runtime.inference.engine import EngineError, open_engine
+from flexor.runtime.inference.onnx_session import computed_on_cpu, open_session
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def test_int8_graphs_are_chosen_by_what_was_measured(source: Bundle, recorded: P
 def test_a_provider_that_is_not_there_is_refused(exported: Bundle, provider: str, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         open_engine(exported, provider=provider)
+
+
+def test_what_would_be_computed_on_the_cpu_is_known_and_sizes_do_not_count(exported: Bundle) -> None:
+    left = computed_on_cpu(open_session(exported.path / "expert.onnx", 1, "cpu"))
+    assert "MatMul" in left or "Gemm" in left
+    assert not {"Shape", "ConstantOfShape", "Unsqueeze"} & set(left)
 
 
 def test_weights_choose_no_provider(source: Bundle) -> None:

@@ -86,7 +86,7 @@ class GateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unshifted: int = Field(default=40, ge=0)
+    unshifted: int = Field(default=100, ge=0)
     margin: float = Field(default=5.0, ge=0)
 
 

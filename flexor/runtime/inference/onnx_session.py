@@ -13,6 +13,31 @@ from flexor.runtime.inference.engine import EngineError
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """What a provider is called here and there."""
 
+ON_SHAPES = frozenset(
+    [
+        "Shape",
+        "Size",
+        "Gather",
+        "Unsqueeze",
+        "Squeeze",
+        "Concat",
+        "Slice",
+        "Cast",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Equal",
+        "Where",
+        "ConstantOfShape",
+        "Range",
+        "Reshape",
+        "Expand",
+        "Identity",
+    ]
+)
+"""What a graph computes sizes by: onnxruntime keeps such chains on the CPU, where they cost nothing."""
+
 _ERRORS_ONLY = 3
 
 
@@ -32,8 +57,7 @@ def open_session(path: Path, threads: int, provider: str) -> InferenceSession:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without this an operation that the provider lacks goes to the CPU, and a reply would say what is not so.
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "0" if provider == "cpu" else "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         session = InferenceSession(path, options, providers=[PROVIDERS[provider]])
     except Exception as error:  # onnxruntime's own errors have no common class of their own
@@ -46,7 +70,24 @@ def open_session(path: Path, threads: int, provider: str) -> InferenceSession:
             f"{path.name} would run on {found}, and {provider!r} was asked for: its libraries are missing or too old"
             " here; install them, or take --provider cpu"
         )
+    # An operation that the provider lacks goes to the CPU silently, and a reply would say what is not so.
+    if provider != "cpu" and (left := computed_on_cpu(session)):
+        raise EngineError(
+            f"{path.name}: onnxruntime would compute {', '.join(left)} on the CPU, and {provider!r} was asked for; use"
+            " the onnxruntime-gpu of constraints.txt, or take --provider cpu"
+        )
     return session
+
+
+def computed_on_cpu(session: InferenceSession) -> list[str]:
+    """Kinds of operations that a session left to the CPU, but for those on shapes, which every provider leaves there.
+
+    Args:
+        session: that was opened with session.record_ep_graph_assignment_info.
+    """
+    parts = session.get_provider_graph_assignment_info()
+    there = [node.op_type for part in parts if part.ep_name == PROVIDERS["cpu"] for node in part.get_nodes()]
+    return sorted(set(there) - ON_SHAPES)
 
 
 def check_provider(provider: str) -> None:
