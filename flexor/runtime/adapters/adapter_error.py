@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flexor.errors import FlexorError
+from flexor.runtime.adapters.legible import legible
 
 REASONS: Mapping[str, str] = {
     "torn": "a file is missing, cut short or unreadable",
@@ -44,5 +45,5 @@ class AdapterError(FlexorError):
 
     def __init__(self, reason: str, message: str) -> None:
         assert reason in REASONS, reason
-        super().__init__(message)
+        super().__init__(legible(message))  # it may name a file of a stranger
         self.reason = reason

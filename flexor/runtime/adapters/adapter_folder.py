@@ -95,7 +95,10 @@ def _check_names(path: Path, known: Mapping[str, int]) -> None:
     """Only plain files of known names, the pickled ones told first: they are what plain PEFT would load instead."""
     if path.is_symlink() or not path.is_dir():
         raise AdapterError("unknown", f"{path} is no folder; expected one beside the other adapters")
-    names = sorted(entry.name for entry in path.iterdir())
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except OSError as error:
+        raise AdapterError("torn", f"{path} cannot be read ({error.strerror}); write the adapter again") from error
     for name in names:
         if name.endswith(PICKLED_ENDS):
             raise AdapterError(

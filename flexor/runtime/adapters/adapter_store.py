@@ -7,13 +7,14 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.audit_log import AuditLog, now
+from flexor.runtime.adapters.legible import legible
 from flexor.runtime.adapters.manifest import BASE, split_id
 from flexor.runtime.adapters.store_state import RECENT, STATE, Record, State, StoreState
 from flexor.runtime.draft_folder import sweep_drafts
@@ -97,21 +98,40 @@ class AdapterStore:
         """What is remembered of an adapter."""
         return self.state.records.get(adapter)
 
-    def note(self, adapter: str, state: State, pointers: dict[str, Any] | None = None, **changes: Any) -> Record:
-        """Put an adapter into a state, together with changed pointers; log it and announce it.
+    def note(
+        self,
+        adapter: str,
+        state: State,
+        pointers: dict[str, Any] | None = None,
+        others: Mapping[str, State] | None = None,
+        **changes: Any,
+    ) -> Record:
+        """Put an adapter into a state, with changed pointers and others that change with it, in one step on disk.
+
+        Then each is logged and announced.
 
         Args:
             pointers: of StoreState: active, candidate, history, seen, blacklist.
+            others: states of other adapters.
             changes: of its Record.
+
+        Raises:
+            OSError: the disk refuses; nothing has changed.
         """
-        known = self.record(adapter) or Record(id=adapter, state=state, at=now())
-        changes["told"] = changes.get("told", "")[:MAX_TOLD]
-        fresh: dict[str, Any] = {"reason": None, **changes}
-        record = known.model_copy(update={**fresh, "state": state, "at": now()})
-        self.update(records={**self.state.records, adapter: record}, **(pointers or {}))
-        self.log(f"adapter.{state.lower()}", adapter, **{key: value for key, value in changes.items() if value})
-        self.announce({"adapter": adapter, "state": state, "reason": record.reason, "told": record.told})
-        return record
+        changes["told"] = legible(changes.get("told", ""))[:MAX_TOLD]
+        decided: list[tuple[str, State, dict[str, Any]]] = [(adapter, state, changes)]
+        for other, stands in (others or {}).items():
+            decided.append((other, stands, {"told": f"{adapter} is {state}"}))
+        noted: dict[str, Record] = {}
+        for name, stands, fresh in decided:
+            known = self.record(name) or Record(id=name, state=stands, at=now())
+            noted[name] = known.model_copy(update={"reason": None, **fresh, "state": stands, "at": now()})
+        self.update(records={**self.state.records, **noted}, **(pointers or {}))
+        for name, stands, fresh in decided:
+            self.log(f"adapter.{stands.lower()}", name, **{key: value for key, value in fresh.items() if value})
+            record = noted[name]
+            self.announce({"adapter": name, "state": stands, "reason": record.reason, "told": record.told})
+        return noted[adapter]
 
     def blacklisted(self, adapter: str, reason: str) -> dict[str, Any]:
         """The changed pointer for `note` that keeps an adapter's weights from coming back; none if they are unknown."""
@@ -155,7 +175,28 @@ class AdapterStore:
         self.log("adapter.removed", adapter)
 
     def prune(self) -> None:
-        """Delete what is neither served, tried, one of the last KEPT of its kind, nor still to be announced."""
+        """Delete what is neither served, tried, one of the last KEPT of its kind, nor still to be announced.
+
+        A disk that refuses is told in the server's log: what was decided before stands, and the next time tries again.
+        """
+        try:
+            self._prune()
+        except OSError as error:
+            logger.error("old adapters in %s could not be deleted: %s", self.root, error)
+
+    def close(self) -> None:
+        """Let another server have the directory. Closing twice is allowed."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> AdapterStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _prune(self) -> None:
         state = self.state
         served = [name for name in state.history if name != BASE][-KEPT:]
         refused = {name for name, record in state.records.items() if record.state == "REJECTED"}
@@ -170,18 +211,6 @@ class AdapterStore:
         records = {name: record for name, record in state.records.items() if name in there}
         if len(records) < len(state.records):
             self.update(records=records, history=tuple(name for name in state.history if name in there))
-
-    def close(self) -> None:
-        """Let another server have the directory. Closing twice is allowed."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-    def __enter__(self) -> AdapterStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def _delete(self, path: Path) -> None:
         """Out of sight in one step, then gone: what a kill leaves half deleted has no adapter's name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from flexor.runtime.adapters.manifest import (
 )
 from flexor.runtime.adapters.peft_files import CONFIG, ENDS, MODEL, PREFIX, config_bytes, model_bytes
 from flexor.runtime.adapters.signing import key_id, signature_bytes
+from flexor.runtime.adapters.store_state import StoreState
 from flexor.runtime.draft_folder import draft_folder
 from flexor.runtime.inference.bundle import NORM_STATS, Bundle, file_sha256
 
@@ -62,7 +64,7 @@ def write_adapter(
         seed: of the training.
         metrics: figures of the training.
         calibration: of its scores, plain values.
-        version: above that of every adapter there; None takes the next one.
+        version: above that of every adapter that is or was there; None takes the next one.
         created_at: now when None.
         key: signs it; None leaves it unsigned.
 
@@ -112,8 +114,10 @@ def write_adapter(
 
 
 def next_version(root: Path) -> int:
-    """One more than the highest version of an adapter in a directory."""
+    """One more than the highest version of an adapter in a directory, and than the highest that its server has seen."""
     known = [found[0] for entry in root.iterdir() if (found := split_id(entry.name))]
+    with contextlib.suppress(AdapterError):  # a memory that cannot be read: its server looks at folders alone then, too
+        known.append(StoreState.read(root).seen)  # what was removed or pruned is seen, and would be `replayed`
     return 1 + max(known, default=0)
 
 

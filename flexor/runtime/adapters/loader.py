@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.adapter_slots import AdapterSlots, Carried
 from flexor.runtime.adapters.adapter_store import AdapterStore
-from flexor.runtime.adapters.peft_files import MODEL
 from flexor.runtime.adapters.verification import VerifiedAdapter, Verifier
 
 
@@ -46,7 +45,7 @@ class Loader:
         known = self._store.record(name)
         if known is not None and known.sha256 not in (None, verified.folder.sha256):
             raise AdapterError("changed", f"{name} is not what it was when it was taken; write each adapter once")
-        why = self._store.state.blacklist.get(verified.folder.manifest.files[MODEL].sha256)
+        why = self._store.state.blacklist.get(verified.hashes["model_sha256"])
         if why is not None:
             raise AdapterError("blacklisted", f"the weights of {name} may not come back: {why}; train another one")
         return verified
@@ -63,15 +62,16 @@ class Loader:
         self._carrier.load_slot(slot, verified.packed)
         return Carried(slot, verified.folder.id)
 
-    def loaded(self, name: str) -> Carried:
-        """verify(), then load().
+    def loaded(self, verified: VerifiedAdapter) -> Carried:
+        """load() that does not wait for a slot.
 
         Raises:
-            AdapterError: also busy: no slot is free.
+            AdapterError: busy: no slot is free.
             EngineError: the engine does not take it.
         """
-        carried = self.load(self.verify(name))
+        carried = self.load(verified)
         if carried is None:
+            name = verified.folder.id
             raise AdapterError(
                 "busy", f"no slot is free for {name}: open episodes keep theirs; try again when they end"
             )

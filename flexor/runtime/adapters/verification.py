@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -39,6 +40,11 @@ class VerifiedAdapter:
     packed: Mapping[str, NDArray[np.float32]]
     changes: Mapping[str, float]
     signed_by: str | None
+
+    @property
+    def hashes(self) -> dict[str, Any]:
+        """What a Record remembers it by."""
+        return {"sha256": self.folder.sha256, "model_sha256": self.folder.manifest.files[MODEL].sha256}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from flexor.runtime.adapters.adapter_slots import AdapterSlots, Carried
 from flexor.runtime.adapters.adapter_store import AdapterStore
 from flexor.runtime.adapters.base_weights import BaseWeights
 from flexor.runtime.adapters.canary import Verdict
+from flexor.runtime.adapters.legible import legible
 from flexor.runtime.adapters.lifecycle import Lifecycle
 from flexor.runtime.adapters.loader import Carrier
 from flexor.runtime.adapters.signing import read_trusted_keys
@@ -163,4 +164,4 @@ class AdapterThread(threading.Thread):
             logger.exception("order %s failed", order.type)
             code, text = "internal", f"{type(error).__name__}: {error}; see the server's log"
         self._do(self._tell)
-        return Message("error", order.id, {"code": code, "message": text[:4000]})
+        return Message("error", order.id, {"code": code, "message": legible(text)[:4000]})

@@ -41,6 +41,11 @@ class Outbox:
         self._counted.replies[reply.type] += 1
 
     def announce(self, kind: str, fields: dict[str, Any]) -> None:
-        """Publish an event."""
+        """Publish an event; one that does not fit the wire is logged, and its number is missing."""
         self._events += 1
-        self._sockets.events.send_multipart(event_frames(kind, self._events, fields))
+        try:
+            frames = event_frames(kind, self._events, fields)
+        except WireError:  # words or numbers of somebody else; serving goes on
+            logger.exception("event %d, %s, cannot be published", self._events, kind)
+            return
+        self._sockets.events.send_multipart(frames)

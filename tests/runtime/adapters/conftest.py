@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adapted_policy import AdaptedPolicy
 from random_adapters import ALPHA, RANK, draw_factors
 
 from flexor.runtime.adapters.adapter_schema import AdapterSchema
+from flexor.runtime.adapters.adapter_settings import AdapterSettings
+from flexor.runtime.adapters.adapter_slots import AdapterSlots
+from flexor.runtime.adapters.adapter_store import AdapterStore
 from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.adapters.base_weights import BaseWeights
+from flexor.runtime.adapters.lifecycle import Lifecycle
 from flexor.runtime.adapters.verification import Verifier
 from flexor.runtime.inference.bundle import Bundle
 
@@ -37,3 +42,23 @@ def verifier(micro_bundle: Bundle) -> Verifier:
     """max_change is large: pi05-micro's random weights are of another size than trained ones."""
     schema = AdapterSchema.of(micro_bundle.model_config, RANK, ALPHA)
     return Verifier(micro_bundle, schema, BaseWeights.of(micro_bundle), max_change=5.0)
+
+
+@pytest.fixture
+def open_(root: Path, verifier: Verifier) -> Iterator[Callable[..., Lifecycle]]:
+    """open_(**settings) -> Lifecycle, restored; the one before it is closed, as a restart would."""
+    opened: list[Lifecycle] = []
+
+    def make(**settings: Any) -> Lifecycle:
+        for earlier in opened:
+            earlier.store.close()
+        chosen = {"dir": root, "rank": RANK, "alpha": ALPHA, "shadow_requests": 0, "canary_episodes": 0, **settings}
+        slots = AdapterSlots(AdaptedPolicy.slots)
+        life = Lifecycle(AdapterStore(root), verifier, AdaptedPolicy(), slots, AdapterSettings(**chosen))
+        opened.append(life)
+        life.restore()
+        return life
+
+    yield make
+    for life in opened:
+        life.store.close()

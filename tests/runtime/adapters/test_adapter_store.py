@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.adapter_store import KEPT, AdapterStore
+from flexor.runtime.adapters.adapter_writer import next_version
 from flexor.runtime.adapters.audit_log import AUDIT, read_audit
 from flexor.runtime.adapters.store_state import STATE, StoreState
+from flexor.runtime.adapters.verification import Verifier
 
 Write = Callable[..., Path]
 
@@ -81,3 +84,38 @@ def test_what_is_served_or_tried_cannot_be_removed_and_other_names_lead_nowhere(
             with pytest.raises(AdapterError) as caught:
                 store.remove(name)
             assert caught.value.reason == "unknown"
+
+
+def test_the_next_version_is_above_all_that_lie_there_and_all_that_the_server_has_seen(
+    root: Path, write: Write
+) -> None:
+    write(version=3)
+    assert next_version(root) == 4
+    with AdapterStore(root) as store:
+        store.update(seen=7)
+    assert next_version(root) == 8
+    (root / STATE).write_text("{")
+    assert next_version(root) == 4, "as its server will see it"
+
+
+def test_what_is_told_of_an_adapter_can_be_written_down_and_read_again(root: Path, write: Write) -> None:
+    name = write().name
+    told: list[dict[str, object]] = []
+    with AdapterStore(root) as store:
+        store.announce = told.append
+        store.note(name, "REJECTED", reason="altered", told="a file \udcff of no name")
+    record = StoreState.read(root).records[name]
+    assert record.told == told[0]["told"] == "a file \\udcff of no name"
+
+
+def test_a_folder_that_cannot_be_listed_is_torn(
+    write: Write, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = write()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(AdapterError, match="cannot be read") as caught:
+        verifier.verify(path)
+    assert caught.value.reason == "torn"

@@ -1,82 +1,21 @@
-"""The way of an adapter without sockets: what takes one back, a disk that refuses, and learners that misbehave."""
+"""The way of an adapter without sockets: what takes one back, what orders remember, and learners that misbehave."""
 
 from __future__ import annotations
 
-import contextlib
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from adapted_policy import AdaptedPolicy
-from random_adapters import ALPHA, RANK
+from adapter_life import fill, play, stands
 
 from flexor.runtime.adapters.adapter_error import AdapterError
-from flexor.runtime.adapters.adapter_settings import AdapterSettings
-from flexor.runtime.adapters.adapter_slots import AdapterSlots
-from flexor.runtime.adapters.adapter_store import KEPT, AdapterStore
+from flexor.runtime.adapters.adapter_store import KEPT
 from flexor.runtime.adapters.audit_log import read_audit
 from flexor.runtime.adapters.lifecycle import Lifecycle
-from flexor.runtime.adapters.store_state import StoreState
-from flexor.runtime.adapters.verification import Verifier
 
 Write = Callable[..., Path]
 Open = Callable[..., Lifecycle]
-
-
-@contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow beyond ten bytes; Python ignores the signal, so that writing fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def open_(root: Path, verifier: Verifier) -> Iterator[Open]:
-    """open_(**settings) -> Lifecycle, restored; the one before it is closed, as a restart would."""
-    opened: list[Lifecycle] = []
-
-    def make(**settings: Any) -> Lifecycle:
-        for earlier in opened:
-            earlier.store.close()
-        chosen = {"dir": root, "rank": RANK, "alpha": ALPHA, "shadow_requests": 0, "canary_episodes": 0, **settings}
-        slots = AdapterSlots(AdaptedPolicy.slots)
-        life = Lifecycle(AdapterStore(root), verifier, AdaptedPolicy(), slots, AdapterSettings(**chosen))
-        opened.append(life)
-        life.restore()
-        return life
-
-    yield make
-    for life in opened:
-        life.store.close()
-
-
-def stands(life: Lifecycle, name: str) -> tuple[str, str | None]:
-    record = life.store.record(name)
-    assert record is not None
-    return record.state, record.reason
-
-
-def play(life: Lifecycle, success: bool, session: str = "s") -> str:
-    carried = life.slots.bind(session, ("stack", None)).carried
-    released = life.slots.release(session, success)
-    assert released is not None
-    life.episode_ended(carried.adapter, success, released[1])
-    return carried.adapter
-
-
-def fill(life: Lifecycle, adapter: str, ms: float, bits: float) -> None:
-    carried = life.slots.active if life.slots.active.adapter == adapter else life.slots.previous
-    rng = np.random.default_rng(carried.slot)
-    life.slots.seen[carried.slot].policy_ms.extend(ms + rng.uniform(0, 1, 60))
-    life.slots.seen[carried.slot].bits.extend(bits + rng.uniform(0, 0.2, 60))
 
 
 def test_an_adapter_that_makes_chunks_slow_is_rolled_back_and_one_that_does_not_stays(
@@ -145,47 +84,44 @@ def test_a_rollback_returns_step_by_step_also_to_what_is_in_no_slot_any_more(ope
         life.rollback()
 
 
-def test_a_disk_that_refuses_leaves_a_harmful_adapter_unserved_and_is_caught_up_with(open_: Open, write: Write) -> None:
+def test_an_adapter_that_was_only_ordered_is_compared_with_what_it_replaced(open_: Open, write: Write) -> None:
+    life = open_()
+    before, name = write(seed=1).name, write(seed=2).name
+    life.push(before)
+    for turn in range(30):
+        assert play(life, turn % 10 != 0) == before
+    life.swap(name)
+    record = life.store.record(name)
+    assert record is not None and record.parent == before
+    played = 0
+    while life.store.state.active == name:
+        play(life, played % 2 == 0)
+        life.tick()
+        played += 1
+        assert played < 60
+    assert stands(life, name) == ("ROLLED_BACK", "success")
+    assert life.slots.active.adapter == before
+
+
+def test_an_adapter_that_was_only_ordered_and_did_harm_does_not_come_back(open_: Open, write: Write) -> None:
     life = open_()
     name = write(seed=1).name
-    life.push(name)
-    life.slots.quarantine(life.slots.active)  # as the engine's thread does it
-    with full_disk(), pytest.raises(OSError, match="large"):
-        life.failed(name, "its actions are not finite")
-    assert life.slots.active.adapter == "base"
-    assert StoreState.read(life.store.root).active == name
-    life.tick()
-    assert stands(life, name) == ("ROLLED_BACK", "not_finite")
-    assert StoreState.read(life.store.root).active == "base"
+    life.swap(name)
+    life.slots.quarantine(life.slots.active)
+    life.failed(name, "its actions are not finite")
+    for order, again in ((life.swap, name), (life.push, write(seed=1).name)):
+        with pytest.raises(AdapterError, match="not_finite") as caught:
+            order(again)
+        assert caught.value.reason == "blacklisted"
 
 
-def test_a_trial_that_is_over_while_the_disk_refuses_is_decided_when_it_no_longer_does(
-    open_: Open, write: Write
-) -> None:
-    life = open_(canary_episodes=40)
-    name = write(seed=1).name
-    life.push(name)
-    with full_disk():
-        while life.slots.trial_state()["verdict"] is None:  # type: ignore[index]
-            carried = life.slots.bind("s", "stack").carried
-            released = life.slots.release("s", carried.adapter == name)
-            assert released is not None
-            with contextlib.suppress(OSError):
-                life.episode_ended(carried.adapter, carried.adapter == name, released[1])
-        with pytest.raises(OSError, match="large"):
-            life.tick()
-    assert life.store.state.active == "base"
-    life.tick()
-    assert stands(life, name) == ("ACTIVE", None)
-
-
-def test_a_push_on_a_full_disk_changes_nothing(open_: Open, write: Write) -> None:
+def test_what_is_written_after_the_newest_was_removed_is_new(open_: Open, write: Write) -> None:
     life = open_()
-    name = write(seed=1).name
-    with full_disk(), pytest.raises(OSError, match="large"):
-        life.push(name)
-    assert life.store.state.candidate is None
-    assert life.push(name)["state"] == "ACTIVE"
+    newest = [write(seed=seed).name for seed in range(2)][-1]
+    life.push(newest)
+    life.rollback()
+    life.remove(newest)
+    assert life.push(write(seed=2).name)["state"] == "ACTIVE"
 
 
 def test_a_parent_that_is_taken_back_ends_the_trial_against_it(open_: Open, write: Write) -> None:

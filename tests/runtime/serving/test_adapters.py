@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -166,6 +167,23 @@ def test_adapters_that_do_not_verify_are_refused_while_serving_goes_on(house: Ca
     assert there == ["base", altered, pickled, wrong], "the last three that were refused stay"
     for name in (altered, pickled, wrong):
         assert (here.row(name)["state"], here.row(name)["reason"]) == ("REJECTED", reasons[name])
+
+
+def test_a_file_whose_name_is_no_text_costs_its_adapter_and_nothing_else(house: Callable[..., House]) -> None:
+    here = house()
+    events = EventReader(here.address, ["adapter"], here.context)
+    time.sleep(0.5)  # a subscription takes a moment
+    name = here.write()
+    with open(os.fsencode(here.root / name) + b"/stray\xff", "wb"):
+        pass
+    with pytest.raises(ServerRefused, match=r"stray\\udcff is no file of an adapter") as caught:
+        here.control.order("push", name)
+    assert caught.value.code == "altered"
+    assert here.ask() == "base"
+    told = [events.poll(1.0), events.poll(1.0)]
+    events.close()
+    assert [event and event.fields["state"] for event in told] == ["RECEIVED", "REJECTED"]
+    assert "stray" in here.row(name)["told"]
 
 
 def test_a_folder_that_changes_during_its_trial_is_rejected(house: Callable[..., House]) -> None:
