@@ -22,6 +22,7 @@ from flexor.runtime.episodes.corrections import corrections_file
 from flexor.runtime.episodes.episode import Episode, read_episode
 
 CACHE_VERSION = 4
+LEAVE_OUT = "leave it out: remove the file, or call it no success (flexor episodes label DIR ID --outcome unknown)"
 
 
 class DemonstrationError(FlexorError):
@@ -102,8 +103,8 @@ def load_demonstrations(
         on_episode: called with (episodes read, episodes in all) while the cache is made.
 
     Raises:
-        DemonstrationError: no successful episode, a camera that was not recorded, tasks that sentences.json lacks, or
-            the disk refuses the cache.
+        DemonstrationError: no successful episode, a camera that was not recorded, episodes of several robots or
+            rates, numbers that are not finite, tasks that sentences.json lacks, or the disk refuses the cache.
     """
     path = root / "sentences.json"
     sentences = read_sentences(path) if path.exists() else None
@@ -155,12 +156,15 @@ def _write_cache(
     rows: list[dict[str, Any]] = []
     rates: set[float] = set()
     renders: set[str | None] = set()
+    sizes: dict[tuple[int, int], Path] = {}
     with draft_folder(cache) as draft:
         with (draft / "images.raw").open("wb") as pixels:
             for number, file in enumerate(files):
                 episode = read_episode(file)
                 if episode.outcome == "success":
                     rows.append(read_samples(file, episode, cameras, size, horizon, pixels))
+                    _refuse_not_finite(file, rows[-1])
+                    sizes.setdefault((rows[-1]["states"].shape[1], rows[-1]["actions"].shape[2]), file)
                     rates.add(float(episode.meta.hz))
                     renders.add(episode.meta.extra.get("render"))
                 if on_episode is not None:
@@ -169,6 +173,12 @@ def _write_cache(
             raise DemonstrationError(
                 f"{cache.parent / 'episodes'} holds {len(rows)} successful episodes of {len(files)}, at control rates "
                 f"{sorted(rates)}; expected some, at one rate; collect them with one `flexor collect`"
+            )
+        if len(sizes) != 1:
+            told = "; ".join(f"{state} and {action} in {file.name}" for (state, action), file in sorted(sizes.items()))
+            raise DemonstrationError(
+                f"{cache.parent / 'episodes'} holds states and actions of several sizes ({told}); expected those of one"
+                f" robot: {LEAVE_OUT}"
             )
         if len(renders) != 1:
             told = ", ".join(sorted(str(render) for render in renders))
@@ -179,14 +189,26 @@ def _write_cache(
         _finish(draft, rows, len(cameras), size, {"hz": rates.pop(), "render": renders.pop()})
 
 
+def _refuse_not_finite(file: Path, row: dict[str, Any]) -> None:
+    for name in ("states", "actions", "played"):
+        if not np.isfinite(row[name]).all():
+            value = row[name][~np.isfinite(row[name])][0]
+            raise DemonstrationError(f"{file} holds {value} in its {name}; expected finite numbers: {LEAVE_OUT}")
+
+
 def read_samples(
     file: Path, episode: Episode, cameras: tuple[str, ...], size: int, horizon: int, pixels: BinaryIO
 ) -> dict[str, Any]:
     """The arrays of one episode; its frames go straight to `pixels`, for they would not fit into memory together.
 
     Raises:
-        DemonstrationError: it has no frames, not those of a camera, or skips steps.
+        DemonstrationError: it has no frames, not those of a camera, or skips steps, or begins as the benchmark does.
     """
+    if episode.meta.extra.get("starts") == "official":  # seeds 0 to 49 are what LIBERO's numbers are measured on
+        raise DemonstrationError(
+            f'{file} has starts "official", expected "sampled": official initial states are for measuring alone; '
+            f"record from sampled ones (flexor collect, flexor run without --official), and {LEAVE_OUT}"
+        )
     absent = [camera for camera in cameras if camera not in episode.frames]
     if absent:
         held = sorted(episode.frames)

@@ -33,9 +33,9 @@ def read_sentences(path: Path) -> dict[str, Sentences]:
         sentences = {task: Sentences(tuple(kinds["train"]), tuple(kinds["held_out"])) for task, kinds in data.items()}
     except FileNotFoundError as error:
         raise FlexorError(f"{path} is missing; make it with: flexor collect --out {path.parent}") from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # the first: not JSON, or not even text
         form = '{"task": {"train": [...], "held_out": [...]}}'
-        raise FlexorError(f"{path} does not have the form {form}: {error}; collect again") from error
+        raise FlexorError(f"{path} does not have the form {form}: {error}; mend it, or collect again") from error
     for task, kinds in sentences.items():
         both = set(kinds.train) & set(kinds.held_out)
         if not kinds.train or not kinds.held_out or both:

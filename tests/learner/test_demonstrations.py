@@ -216,6 +216,16 @@ def test_how_frames_were_drawn_is_kept_and_two_ways_are_refused(tmp_path: Path):
         load(tmp_path)
 
 
+def test_a_success_from_an_official_initial_state_is_refused_by_its_file_until_it_is_called_no_success(tmp_path: Path):
+    record(tmp_path, episodes=2, steps=4, starts="sampled")
+    assert len(np.unique(load(tmp_path).episodes)) == 2
+    (official,) = record(tmp_path, episodes=1, steps=4, starts="official")
+    with pytest.raises(DemonstrationError, match=rf"{official.name} has starts \"official\", expected \"sampled\""):
+        load(tmp_path)
+    label_episode(tmp_path, official.stem, "unknown", None, "ada")
+    assert len(np.unique(load(tmp_path).episodes)) == 2
+
+
 def test_what_an_operator_said_later_is_learned_from_although_a_cache_was_made_before(tmp_path: Path):
     files = record(tmp_path, episodes=3, steps=9)
     before = load(tmp_path)

@@ -119,8 +119,7 @@ class LearnerDaemon:
         self._out.mkdir(parents=True, exist_ok=True)
         sweep_drafts(self._out, "*")
         self._state = LearnerState.read(self._work)
-        model = self._bundle.model_config
-        store = SampleStore(self._work / "samples", self._bundle.cameras, model.vision.image_size, model.horizon)
+        store = SampleStore(self._work / "samples", self._bundle)
         reservoir = None if self._replay is None else self._reservoir(self._replay)
         self._planner = Planner(self._bundle, self._episodes, reservoir, self._settings, store, self._note)
         self._since_s, self._announce_s, self._waited = time.monotonic(), 0.0, ""
@@ -147,13 +146,14 @@ class LearnerDaemon:
     def _plan(self) -> None:
         """Settle what the next adapter is learned from, if it is due."""
         rows = EpisodeIndex(self._episodes).episodes()
-        due = self._planner.due(rows, self._state, (time.monotonic() - self._since_s) / 60)
-        if due is None:
+        minutes = (time.monotonic() - self._since_s) / 60
+        if self._planner.due(rows, self._state, minutes) is None:
             return
         plan = self._planner.plan(rows, self._parent(), self._watch_episodes)
-        number, told = self._state.number + 1, {"reason": due.reason, "teaching": due.teaching, "new": due.new}
-        if plan is None:
+        due = self._planner.due(rows, self._state, minutes)
+        if plan is None or due is None:
             return  # each episode that was skipped has been told, and counts no more
+        number, told = self._state.number + 1, {"reason": due.reason, "teaching": due.teaching, "new": due.new}
         self._since_s = time.monotonic()
         self._keep(number=number, plan=plan, known=tuple(plan.own))
         told |= {"parent": plan.parent, "own": len(plan.own), "replayed": len(plan.base)}
@@ -170,6 +170,7 @@ class LearnerDaemon:
             shutil.rmtree(folder, ignore_errors=True)
             self._keep(plan=None, known=())
             self._note("publication.abandoned", number=number, told=str(error))
+            self._wait(self._settings.learner.poll_s)  # the next plan may go the same way
             return
         publication = Publication(self._bundle, plan, sets, start, self._settings, folder, self._work / "prefixes")
         metrics = publication.learn(self._watcher.on_step, self._pause)

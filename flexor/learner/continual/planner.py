@@ -12,10 +12,13 @@ from typing import Any
 from flexor.errors import FlexorError
 from flexor.learner.continual.learner_state import LearnerState, Plan
 from flexor.learner.continual.settings import ContinualSettings
+from flexor.learner.demonstrations import DemonstrationError
 from flexor.learner.lora.episode_set import EpisodeSet, is_held_out
+from flexor.learner.lora.recording_form import RecordingForm
 from flexor.learner.lora.sample_store import SampleStore
 from flexor.learner.replay.online_pool import OnlinePool
 from flexor.learner.replay.reservoir import Reservoir
+from flexor.runtime.episodes.episode_schema import EpisodeError
 from flexor.runtime.episodes.index_row import EpisodeRow
 from flexor.runtime.inference.bundle import Bundle
 
@@ -54,7 +57,7 @@ class Planner:
         store: SampleStore,
         note: Note,
     ) -> None:
-        self._bundle, self._root, self._reservoir = bundle, root, reservoir
+        self._form, self._root, self._reservoir = RecordingForm(bundle), root, reservoir
         self._settings, self._store, self._note = settings, store, note
         self._unusable: set[str] = set()
 
@@ -82,7 +85,10 @@ class Planner:
     def plan(self, rows: Sequence[EpisodeRow], parent: str, on_episode: Callable[[int, int], None]) -> Plan | None:
         """Read what was not read yet and settle what is learned from; None when too much of it cannot be used.
 
+        What turns out to be of no use here is none of those that `due` counts from then on.
+
         Raises:
+            DemonstrationError: none of what is to be replayed can be used.
             OSError: the disk refuses.
         """
         teaching = [one for pool in self._weights(rows).values() for one in pool]
@@ -115,6 +121,7 @@ class Planner:
 
         Raises:
             PlanOutdated: they are others than when it was made.
+            FlexorError: sentences that do not read: another plan would have the same.
         """
         try:
             if self._digest(plan) != plan.digest:
@@ -127,7 +134,7 @@ class Planner:
                     sets.append(self._store.gather(root, ids))
         except FileNotFoundError as error:
             raise PlanOutdated(f"{error.filename} is gone") from error
-        except FlexorError as error:
+        except (DemonstrationError, EpisodeError) as error:
             raise PlanOutdated(str(error)) from error
         return sets
 
@@ -137,20 +144,29 @@ class Planner:
         weights: dict[str, dict[str, float]] = {}
         for task, pool in OnlinePool.of(rows, self._settings.replay).weights.items():
             for one, weight in pool.items():
-                if one not in self._unusable and hz[one] != self._bundle.config.hz:
-                    self._skip(
-                        one, f"it was recorded at {hz[one]:g} Hz; {self._bundle.id} acts at {self._bundle.config.hz:g}"
-                    )
-                if one not in self._unusable:
+                if one in self._unusable:
+                    continue
+                try:
+                    self._form.check_rate("it", hz[one])
+                except DemonstrationError as error:
+                    self._skip(one, str(error))
+                else:
                     weights.setdefault(task, {})[one] = weight
         return weights
 
     def _replayed(self, on_episode: Callable[[int, int], None]) -> dict[str, list[str]]:
         if self._reservoir is None:
             return {}
-        self._take(self._reservoir.root, [one for ids in self._reservoir.episodes.values() for one in ids], on_episode)
-        by_task = self._reservoir.episodes.items()
-        return {task: [one for one in ids if one not in self._unusable] for task, ids in by_task}
+        root, by_task = self._reservoir.root, self._reservoir.episodes
+        chosen = [one for ids in by_task.values() for one in ids]
+        self._take(root, [one for one in chosen if one not in self._unusable], on_episode)
+        usable = {task: [one for one in ids if one not in self._unusable] for task, ids in by_task.items()}
+        if not any(usable.values()):
+            raise DemonstrationError(
+                f"of the {len(chosen)} demonstrations that were chosen from {root} to be replayed none can be learned"
+                " from, for what was told of each; give the --replay folder that the bundle was trained on, or none"
+            )
+        return usable
 
     def _take(self, root: Path, episodes: Sequence[str], on_episode: Callable[[int, int], None]) -> None:
         for number, one in enumerate(episodes):

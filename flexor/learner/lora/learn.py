@@ -15,6 +15,7 @@ from flexor.learner.heap import keep_freed_memory
 from flexor.learner.lora.memory_knobs import naming_the_next_knob
 from flexor.learner.lora.merged import write_merged
 from flexor.learner.lora.profile import SWAPPED
+from flexor.learner.lora.recording_form import RecordingForm
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.lora.trainer import LoraStanding, LoraTrainer, never_pause
@@ -115,5 +116,8 @@ def _learn(
 
 
 def _load(bundle: Bundle, folder: Path, watcher: LearnWatcher) -> Demonstrations:
-    model = bundle.model_config
-    return load_demonstrations(folder, bundle.cameras, model.vision.image_size, model.horizon, watcher.on_episode)
+    model, form = bundle.model_config, RecordingForm(bundle)
+    found = load_demonstrations(folder, bundle.cameras, model.vision.image_size, model.horizon, watcher.on_episode)
+    form.check_rate(folder, found.hz)
+    form.check(folder, {"states": found.states, "actions": found.actions, "played": found.played})
+    return found

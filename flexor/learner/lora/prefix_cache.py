@@ -19,7 +19,7 @@ from flexor.pi05.prefix import Prefix
 class PrefixCache(KeptEncodings):
     """Prefixes of a pool's samples."""
 
-    about = "1"
+    about = "2"
 
     def prefixes(self, rows: Sequence[int], encodings: Sequence[int]) -> Prefix:
         """The prefixes of samples, each in one of its encodings, padded to one length.

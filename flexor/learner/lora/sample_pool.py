@@ -12,8 +12,8 @@ from torch import Tensor
 
 from flexor.learner.augment import Photometry, doubt, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.lora.served_prompts import ServedPrompts
 from flexor.learner.lora.settings import LoraSettings
-from flexor.learner.prompt_table import PromptTable
 from flexor.runtime.inference.bundle import Bundle
 
 
@@ -31,16 +31,19 @@ class Seen:
 
 
 class SamplePool:
-    """Demonstrations in a bundle's units and words.
+    """Demonstrations in a bundle's units and words: what its Preprocessor would show its model of them.
 
     Args:
-        demonstrations: of one folder.
-        bundle: whose tokenizer and statistics are used.
+        demonstrations: of one folder, in the bundle's RecordingForm.
+        bundle: whose tokenizer, prompt format and statistics are used.
         settings: how encodings are varied.
 
     Attributes:
         training, held_out: sample numbers, whole episodes apart.
         digest: names the content.
+
+    Raises:
+        DemonstrationError: a sentence that the bundle does not take, or too few episodes for one to be held out.
     """
 
     def __init__(self, demonstrations: Demonstrations, bundle: Bundle, settings: LoraSettings) -> None:
@@ -49,12 +52,13 @@ class SamplePool:
         self._states = state.normalize(demonstrations.states)
         self._actions = actions.normalize(demonstrations.actions)
         self._played = actions.normalize(demonstrations.played)
+        self._width = bundle.model_config.action_dim
         self._said = demonstrations.spoken
         none: list[tuple[str, ...]] = [() for _ in demonstrations.task_names]
         self._others = [kinds.train for kinds in demonstrations.sentences] or none
-        sentences = sorted({*self._said, *(text for texts in self._others for text in texts)})
-        self._number = {text: number for number, text in enumerate(sentences)}
-        self._prompts = PromptTable(bundle.tokenizer(), sentences, demonstrations.states.shape[1])
+        self._prompts = ServedPrompts(bundle)
+        for text in sorted({*self._said, *(text for texts in self._others for text in texts)}):
+            self._prompts.check("a sentence that was said, or stands in sentences.json", text)
         self.training, self.held_out = demonstrations.split(settings.held_out)
         words = hashlib.sha256(repr(self._others).encode()).hexdigest()[:16]
         self.digest = f"{demonstrations.digest}-{words}"
@@ -92,18 +96,24 @@ class SamplePool:
             others = self._others[self._demonstrations.tasks[row]]
             if others and encoding % 2 == 0:
                 sentence = others[int(rng.integers(len(others)))]
-        tokens, mask = self._prompts.encode(np.array([self._number[sentence]]), states)
-        return Seen(frames, torch.from_numpy(tokens[:, mask[0]]))
+        return Seen(frames, torch.from_numpy(self._prompts.tokens(sentence, states[0]))[None])
 
     def chunks(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """The actions to learn, and what is shown of those already on their way: float32 [n, H, A] each, normalised.
 
-        With `rng` the latter are made as unreliable as the policy's own (flexor.learner.augment.doubt).
+        A is the model's: where it has more channels than the robot, both end in zeros, and the loss counts these
+        channels like any other, as openpi has it. With `rng` the latter are made as unreliable as the policy's own
+        (flexor.learner.augment.doubt).
         """
         played = self._played[rows]
         if rng is not None:
             played = doubt(played, rng, self._settings.prefix_noise, self._settings.prefix_flips)
-        return torch.from_numpy(self._actions[rows]), torch.from_numpy(played)
+        return self._padded(self._actions[rows]), self._padded(played)
+
+    def _padded(self, chunks: NDArray[np.float32]) -> Tensor:
+        wide = np.zeros((*chunks.shape[:2], self._width), np.float32)
+        wide[..., : chunks.shape[2]] = chunks  # after doubt: the last channel that it knows is the gripper
+        return torch.from_numpy(wide)
 
     def _spoken(self, row: int) -> str:
         return self._said[self._demonstrations.episodes[row]]

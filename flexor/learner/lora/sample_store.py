@@ -20,10 +20,13 @@ from safetensors.numpy import save_file
 
 from flexor.learner.demonstrations import DemonstrationError, episode_identity, read_samples
 from flexor.learner.lora.episode_set import EpisodeSet
+from flexor.learner.lora.recording_form import RecordingForm
+from flexor.learner.lora.served_prompts import ServedPrompts
 from flexor.learner.sentences import Sentences, read_sentences
 from flexor.runtime.episodes.episode import read_episode
+from flexor.runtime.inference.bundle import Bundle
 
-VERSION = 1
+VERSION = 2
 SUFFIX, DRAFT = ".safetensors", ".draft-"
 
 
@@ -32,16 +35,16 @@ class SampleStore:
 
     Args:
         folder: made when it is not there; one process uses it at a time.
-        cameras: in the order in which the model sees them.
-        image_size: S.
-        horizon: H.
+        bundle: that is taught; what was taken for one is not found for another.
 
     Raises:
+        BundleError: the bundle's tokenizer cannot be used.
         OSError: the disk refuses.
     """
 
-    def __init__(self, folder: Path, cameras: Sequence[str], image_size: int, horizon: int) -> None:
-        self._folder, self._cameras, self._size, self._horizon = folder, tuple(cameras), image_size, horizon
+    def __init__(self, folder: Path, bundle: Bundle) -> None:
+        self._folder, self._bundle = folder, bundle
+        self._form, self._prompts = RecordingForm(bundle), ServedPrompts(bundle)
         folder.mkdir(parents=True, exist_ok=True)
         for draft in folder.glob(f"{DRAFT}*"):  # of a process that was killed
             draft.unlink()
@@ -52,7 +55,7 @@ class SampleStore:
         Raises:
             OSError: there is no such episode.
         """
-        told = [VERSION, self._cameras, self._size, self._horizon, episode_identity(_recording(root, episode))]
+        told = [VERSION, self._bundle.hash, episode_identity(_recording(root, episode))]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
     def take(self, root: Path, episode: str) -> None:
@@ -61,7 +64,8 @@ class SampleStore:
         Of a success every recorded frame is a sample, of anything else those at which somebody intervened.
 
         Raises:
-            DemonstrationError: it has no sample, or cannot be learned from.
+            DemonstrationError: it has no sample, or is not in the bundle's RecordingForm, or was told a sentence that
+                the bundle does not take.
             EpisodeError: it does not read.
             OSError: there is no such episode, or the disk refuses.
         """
@@ -69,13 +73,18 @@ class SampleStore:
         if _opens(path):
             return
         file = _recording(root, episode)
+        cameras, model = self._bundle.cameras, self._bundle.model_config
+        size = model.vision.image_size
         recorded, pixels = read_episode(file), io.BytesIO()
-        read = read_samples(file, recorded, self._cameras, self._size, self._horizon, pixels)
-        shape = (len(read["states"]), len(self._cameras), self._size, self._size, 3)
+        self._form.check_rate(file, recorded.meta.hz)
+        self._prompts.check(file, recorded.meta.prompt)
+        read = read_samples(file, recorded, cameras, size, model.horizon, pixels)
+        shape = (len(read["states"]), len(cameras), size, size, 3)
         chosen = np.full(len(read["states"]), True) if recorded.outcome == "success" else read["intervened"]
         if not chosen.any():
             raise DemonstrationError(f"{file} ended as {recorded.outcome} and shows no frame at which somebody helped")
         arrays = {name: np.ascontiguousarray(read[name][chosen]) for name in ("states", "actions", "played")}
+        self._form.check(file, arrays)
         arrays["images"] = np.frombuffer(pixels.getvalue(), np.uint8).reshape(shape)[chosen]
         told = {"task": recorded.meta.task, "spoken": recorded.meta.prompt, "hz": repr(float(recorded.meta.hz))}
         draft = self._folder / f"{DRAFT}{episode}{SUFFIX}"

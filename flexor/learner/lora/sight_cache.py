@@ -20,7 +20,7 @@ from flexor.pi05.prefix import Prefix
 class SightCache(KeptEncodings):
     """Prefixes of a pool's samples under the model as it is now, from what its tower saw."""
 
-    about = "sight 1"
+    about = "sight 2"
 
     def prefixes(self, rows: Sequence[int], encodings: Sequence[int]) -> Prefix:
         """The prefixes of samples, each in one of its encodings; prompts are padded to one length.

@@ -203,7 +203,7 @@ def test_of_a_failure_the_frames_at_which_somebody_helped_are_learned_and_what_c
     record(data, episodes=1, hz=10.0)
     record(data / "other", episodes=1)
     helped = failure(data, range(6, 10))
-    store = SampleStore(tmp_path / "samples", CAMERAS, 32, 10)
+    store = SampleStore(tmp_path / "samples", base)
     store.take(data, helped)
     episodes = store.gather(data, [helped])
     assert len(episodes.states) == 4
