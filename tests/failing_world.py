@@ -30,6 +30,19 @@ class FaultyRobot(PointRobot):
         return super().act(action)
 
 
+class UnreadyRobot(PointRobot):
+    """Breaks down while it gets ready for the episode with the given seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(max_steps=30)
+        self._bad_seed = seed
+
+    def reset(self, seed: int, task: str) -> Status:
+        if seed == self._bad_seed:
+            raise RobotFault("the table fell over")
+        return super().reset(seed, task)
+
+
 class MortalRobot(PointRobot):
     """Its process is killed at the given seed, `lives` times in all; a file counts them."""
 
@@ -48,6 +61,11 @@ class MortalRobot(PointRobot):
 def open_faulty(sim: str, seed: int) -> FaultyRobot:
     """For evaluate."""
     return FaultyRobot(seed)
+
+
+def open_unready(sim: str, seed: int) -> UnreadyRobot:
+    """For evaluate."""
+    return UnreadyRobot(seed)
 
 
 def open_mortal(sim: str, seed: int, lives: int, grave: str) -> MortalRobot:

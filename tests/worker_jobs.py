@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flexor.runtime.worker_pool import Job, Result
+from flexor.runtime.worker_pool import Alive, Job, Result
 
 
-def make_squarer(offset: int) -> Callable[[Job], Result]:
-    def square(job: Job) -> Result:
+def make_squarer(offset: int) -> Callable[[Job, Alive], Result]:
+    def square(job: Job, alive: Alive) -> Result:
         while "after" in job and not Path(job["after"]).exists():
             time.sleep(0.05)
         if job.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         if job.get("sleep"):
             time.sleep(60.0)
+        for _ in range(job.get("breaths", 0)):
+            time.sleep(0.5)
+            alive()
         if "hold" in job:
             mark = Path(job["hold"])
             mark.write_text("held")

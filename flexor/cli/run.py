@@ -28,8 +28,20 @@ def run(
     shift: ShiftLevel = "none",
     shift_axes: ShiftAxes = "",
     render: Annotated[
-        str, typer.Option(help="LIBERO: official frames, or fast ones, a third of their cost on a CPU.")
+        str,
+        typer.Option(
+            help="LIBERO: official frames, or fast ones, a third of their cost on a CPU: for a policy that was trained "
+            "on fast ones. What is served does not say which; flexor eval sees it in the bundle."
+        ),
     ] = "official",
+    official: Annotated[
+        bool,
+        typer.Option(
+            "--official",
+            help="LIBERO: seed S begins with the official initial state S % 50, not with a placement of our own. It is "
+            "to be measured on, so nothing learns from these episodes.",
+        ),
+    ] = False,
     log: Annotated[Path, typer.Option(help="Folder of the recorded episodes.")] = Path("episodes"),
     images: Annotated[str, typer.Option(help="How frames are kept: jpeg, or png for exact replay.")] = "jpeg",
     gif: Annotated[
@@ -84,8 +96,11 @@ def run(
     from flexor.runtime.teleop.devices import open_devices
     from flexor.settings import load_settings
     from flexor.sim.libero.protocol import LiberoSettings
+    from flexor.sim.libero.suites import is_suite
     from flexor.sim.shift import Shift
 
+    if official and not is_suite(robot.removeprefix("sim:").partition("/")[0]):
+        raise typer.BadParameter(f"is for LIBERO's suites, not for {robot}", param_hint="--official")
     if calibrate is not None:
         if episodes != 1:
             raise typer.BadParameter("--calibrate says how many episodes there are", param_hint="--episodes")
@@ -107,6 +122,7 @@ def run(
     used = Calibration.load(calibration) if calibration is not None and calibrate is None else None
     settings = load_settings(DaemonSettings, config, overrides or [])
     workplace = Shift.parse(shift, shift_axes, robot)
+    libero = LiberoSettings(render=render, starts="official" if official else "sampled")
     report = RunReport()
     hands = open_devices(gamepad, settings.operator) if operator else nullcontext(())
     with StopSignal() as stopped, hands as devices, RunView(report, episodes, console) as view:
@@ -128,7 +144,7 @@ def run(
                 images=images,
                 stopped=stopped,
                 watch=view.watch,
-                make_robot=functools.partial(open_simulation, shift=workplace, libero=LiberoSettings(render=render)),
+                make_robot=functools.partial(open_simulation, shift=workplace, libero=libero),
             )
         finally:
             write_json(

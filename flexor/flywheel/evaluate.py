@@ -20,6 +20,7 @@ from flexor.flywheel.counterfactual import counterfactual_jobs, original_summary
 from flexor.flywheel.evaluation_worker import Setup, make_player
 from flexor.flywheel.lockstep import Delay, Manner
 from flexor.flywheel.row_file import Row, RowFile, row_key
+from flexor.flywheel.row_sources import row_sources_hash
 from flexor.runtime.driving.score_monitor import calibration_id
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.metrics import wilson
@@ -29,7 +30,7 @@ from flexor.runtime.worker_pool import Job, WorkerDied, WorkerPool
 from flexor.sim.libero.protocol import LiberoSettings
 from flexor.sim.shift import NONE, Shift
 
-EPISODE_TIMEOUT_S = 900.0
+SILENCE_LIMIT_S = 900.0  # of a worker; one that plays is heard at each chunk
 MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 
@@ -85,7 +86,7 @@ def evaluate(
         sim: as open_robot takes it, e.g. "sim:tabletop".
         tasks: names; none at all means every task of the simulation.
         workers: processes; the result does not depend on how many.
-        log_dir: where the episodes are recorded; None records none.
+        log_dir: where the episodes are recorded, all of them, those that are kept as well; None records none.
         each: `episodes` are those of each task: its trial k has the seed `seed` + k.
         entropy: whether chunks are scored (8 more samples each).
         delay: chunks come so many steps late, as they do in real time; none when None.
@@ -94,8 +95,8 @@ def evaluate(
             (flexor.flywheel.counterfactual); success and rows are of the spoken task, "original" of the other one.
         calibration: of the scores, "lockstep" as these; None leaves them raw.
         skip: the first of the episodes are left out: what is played is a part of the whole, each episode as there.
-        keep: folder in which finished episodes are kept, in a file of their conditions; those that are in it already
-            are not played again. None keeps none.
+        keep: folder in which finished episodes are kept, in a file of their conditions, the code that decides them
+            among these; those that are in it already are not played again. None keeps none.
         fresh: forget what was kept.
         watch: told every finished episode's row, as it finishes, and first those that were kept.
         make_robot, make_policy: importable functions, called in each worker with `sim` and `bundle`.
@@ -142,7 +143,8 @@ def evaluate(
         kept: RowFile | None = None
         if keep is not None:
             playing = make_policy(bundle).describe()["hash"]
-            extent = {"entropy": entropy, "counterfactual": counterfactual, "flexor": __version__}
+            code = {"flexor": __version__, "sources": row_sources_hash()}
+            extent = {"entropy": entropy, "counterfactual": counterfactual, **code}
             kept = _rows_kept(keep, bundle, {"bundle_hash": playing, **extent, **conditions}, fresh)
             stack.enter_context(kept)
         rows, bundle_hash, deaths = _play(jobs[skip:], setup, workers, kept, watch)
@@ -170,21 +172,21 @@ def _play(
     found = {} if kept is None else {row_key(row): row for row in kept.rows}
     done: dict[int, Row] = {}
     for job in jobs:
-        if row_key(job) in found:
+        if row_key(job) in found and setup.log_dir is None:  # a row has no frames: what is recorded has to be played
             done[job["episode"]] = {**found[row_key(job)], "episode": job["episode"]}
             watch(done[job["episode"]])
     hashes = {str(kept.conditions["bundle_hash"])} if kept is not None else set[str]()
     deaths: list[str] = []
     while left := [job for job in jobs if job["episode"] not in done]:
         try:
-            with WorkerPool(make_player, (setup,), min(workers, len(left)), EPISODE_TIMEOUT_S) as pool:
+            with WorkerPool(make_player, (setup,), min(workers, len(left)), SILENCE_LIMIT_S) as pool:
                 for row in pool.results(left, kind="original" if setup.counterfactual else "task"):
                     hashes.add(row.pop("bundle_hash"))
                     if len(hashes) > 1:
                         told = ", ".join(sorted(hashes))
                         raise FlexorError(f"{setup.bundle} changed while it was evaluated: its hashes were {told}")
                     done[row["episode"]] = row
-                    if kept is not None:
+                    if kept is not None and row_key(row) not in found:
                         kept.append(row)
                     watch(row)
         except WorkerDied as death:

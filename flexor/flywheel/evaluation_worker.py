@@ -12,7 +12,7 @@ from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
 from flexor.runtime.serving.engine_thread import ServedPolicy
-from flexor.runtime.worker_pool import Job, Result
+from flexor.runtime.worker_pool import Alive, Job, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,16 @@ class EvaluationWorker:
             self._witness or robot, policy, recorder, setup.entropy, setup.delay, setup.calibration, setup.manner
         )
 
-    def play(self, job: Job) -> Result:
-        """The row of one episode, with the hash of the bundle that played it."""
+    def play(self, job: Job, alive: Alive) -> Result:
+        """The row of one episode, with the hash of the bundle that played it; `alive` is called at each chunk."""
         played = {"episode": job["episode"], "bundle_hash": self._hash}
         if self._witness is None:
-            return {**played, **asdict(self._lockstep.play(job["task"], job["seed"]))}
+            return {**played, **asdict(self._lockstep.play(job["task"], job["seed"], alive))}
         self._witness.watch(job["original"])
-        row = {**played, "original": job["original"], **asdict(self._lockstep.play(job["task"], job["seed"]))}
+        row = {**played, "original": job["original"], **asdict(self._lockstep.play(job["task"], job["seed"], alive))}
         return row | {"original_success": self._witness.original_solved}
 
 
-def make_player(setup: Setup) -> Callable[[Job], Result]:
+def make_player(setup: Setup) -> Callable[[Job, Alive], Result]:
     """For a worker pool."""
     return EvaluationWorker(setup).play

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -126,24 +126,36 @@ class Lockstep:
         self._player = ChunkPlayer(robot.spec.action_dim)
         self._guard = Guard(robot.spec, manner.guard)
 
-    def play(self, task: str, seed: int) -> LockstepResult:
-        """Play one episode to its end. Raises CalibrationError when the calibration does not know the task."""
+    def play(self, task: str, seed: int, alive: Callable[[], None] = lambda: None) -> LockstepResult:
+        """Play one episode to its end.
+
+        A robot that breaks down makes it a failure. Where it could not even begin, nothing is recorded.
+
+        Args:
+            alive: called before each chunk that is asked for.
+
+        Raises:
+            CalibrationError: the calibration does not know the task.
+        """
         if self._calibration is not None:
             self._calibration.check_tasks([task])
         robot, recorder = self._robot, self._recorder
-        begun = robot.reset(seed, task)
+        try:
+            begun = robot.reset(seed, task)
+        except RobotFault as error:
+            return LockstepResult(task, seed, False, 0, None, 0, fault=str(error))
         self._player.reset()
         if recorder is None:
-            return self._play(task, seed)
+            return self._play(task, seed, alive)
         with recorder:  # an exception leaves an aborted episode, not an open one
             recorder.begin(self._meta(task, seed, begun.prompt))
-            result = self._play(task, seed)
+            result = self._play(task, seed, alive)
             for event in result.failure_events:
                 recorder.event(*event.record())
             recorder.end("success" if result.success else "failure", result.failure_label, "sim")
             return result
 
-    def _play(self, task: str, seed: int) -> LockstepResult:
+    def _play(self, task: str, seed: int, alive: Callable[[], None]) -> LockstepResult:
         robot, recorder, spec = self._robot, self._recorder, self._robot.spec
         monitor = ScoreMonitor(self._calibration, self._event)
         guarded = 0
@@ -156,6 +168,7 @@ class Lockstep:
             state = robot.state()
             coming = self._arrived(coming, step)
             if coming is None and (self._player.anchor is None or step >= self._player.anchor + interval):
+                alive()
                 coming = self._arrived((step, self._plan(step, seed, monitor)), step)
             wanted = self._player.action(step)
             assert wanted is not None  # replan <= horizon and 2 delays <= horizon: both are checked at birth

@@ -138,6 +138,11 @@ class Reproduction:
             notes.append("reduced assets: pictures are not the benchmark's own everywhere (docs/libero.md)")
         if self.render != "official":
             notes.append(f"{self.render} frames, not the benchmark's: these numbers are no reproduction")
+        if self.protocol == "lerobot":
+            notes.append(
+                "episodes begin with the official initial states in turn; in LeRobot's evaluation they did not before "
+                "February 2026, so that the published ones began elsewhere (docs/libero.md)"
+            )
         if self.faults:
             notes.append(f"failures because the simulator broke down: {self.faults}")
         return notes

@@ -22,6 +22,8 @@ from flexor.runtime.child_process import await_end
 
 Job = dict[str, Any]
 Result = dict[str, Any]
+Alive = Callable[[], None]
+"""Says from the middle of a job that it goes on."""
 POLL_S = 1.0
 STOP_S = 5.0
 
@@ -35,7 +37,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     job: Job | None = None
-    began: float = 0.0
+    heard: float = 0.0  # when it was last given something, or said something
     kind: object = None  # of its last job
 
 
@@ -46,12 +48,14 @@ class WorkerPool:
     """
 
     def __init__(
-        self, make: Callable[..., Callable[[Job], Result]], args: Sequence[Any], workers: int, timeout_s: float
+        self, make: Callable[..., Callable[[Job, Alive], Result]], args: Sequence[Any], workers: int, timeout_s: float
     ):
         """
         Args:
             make: importable by name; called with `args` once in each worker, returns what does one job.
-            timeout_s: a job, or building what does it, may take this long.
+            timeout_s: a worker may be silent for so long. A job that takes longer says now and then that it goes on,
+                by the second thing that it is called with; one that does not, and building what does it, have to be
+                done by then.
         """
         if workers < 1:
             raise FlexorError(f"workers is {workers}; expected 1 or more")
@@ -84,7 +88,7 @@ class WorkerPool:
 
         Raises:
             WorkerDied: a worker was killed, or crashed.
-            FlexorError: what a job raised, or that a worker hung.
+            FlexorError: what a job raised, or that a worker was silent for too long.
             RuntimeError: any other exception of a job, with its traceback.
         """
         left, done = deque(jobs), 0
@@ -95,16 +99,21 @@ class WorkerPool:
             for pipe in wait(list(busy), POLL_S):
                 worker = busy[pipe]  # type: ignore[index]
                 result = self._take(worker)
+                if result is None:
+                    continue
                 done += 1
                 self._give(worker, left, kind)
                 yield result
             for worker in busy.values():
-                if worker.job is not None and time.monotonic() - worker.began > self._timeout_s:
-                    raise FlexorError(f"a worker is not done with {worker.job} after {self._timeout_s:g} s; use fewer")
+                if worker.job is not None and time.monotonic() - worker.heard > self._timeout_s:
+                    raise FlexorError(
+                        f"a worker has said nothing for {self._timeout_s:g} s, busy with {worker.job}: it hangs, or "
+                        "has to wait for a machine that is too busy; stop what else runs there, or use fewer --workers"
+                    )
 
     def _give(self, worker: _Worker, left: deque[Job], kind: str | None) -> None:
         worker.job = self._next(worker, left, kind)
-        worker.began = time.monotonic()
+        worker.heard = time.monotonic()
         if worker.job is not None:
             try:
                 worker.pipe.send_bytes(json.dumps(worker.job).encode())
@@ -124,11 +133,15 @@ class WorkerPool:
         worker.kind = job[kind]
         return job
 
-    def _take(self, worker: _Worker) -> Result:
+    def _take(self, worker: _Worker) -> Result | None:
+        """What a worker answers; None when it only says that it goes on."""
         try:
             kind, value = json.loads(worker.pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             raise self._death(worker) from None
+        worker.heard = time.monotonic()
+        if kind == "alive":
+            return None
         if kind == "refused":
             raise FlexorError(value)
         if kind == "failed":
@@ -156,23 +169,27 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _serve(pipe: Connection, make: Callable[..., Callable[[Job], Result]], args: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, make: Callable[..., Callable[[Job, Alive], Result]], args: tuple[Any, ...]) -> None:
     """The life of a worker: jobs from the pipe until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
     signal.signal(signal.SIGTERM, _leave)
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
-    work: Callable[[Job], Result] | None = None
+    work: Callable[[Job, Alive], Result] | None = None
+
+    def say(*answer: Any) -> None:
+        pipe.send_bytes(json.dumps(answer).encode())
+
     try:
         while True:
             job = json.loads(pipe.recv_bytes())
             try:
                 work = work or make(*args)
-                answer: tuple[str, Any] = ("done", work(job))
+                answer: tuple[str, Any] = ("done", work(job, lambda: say("alive", None)))
             except FlexorError as error:
                 answer = ("refused", str(error))
             except Exception:  # reported with its traceback by the parent, which raises it
                 answer = ("failed", traceback.format_exc())
-            pipe.send_bytes(json.dumps(answer).encode())
+            say(*answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
     finally:

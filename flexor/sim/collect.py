@@ -15,15 +15,16 @@ from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.episode_schema import EpisodeError, EpisodeMeta
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
-from flexor.runtime.worker_pool import Job, Result, WorkerPool
-from flexor.sim.demonstrator import Demonstrator, open_demonstrator, sentences_of
+from flexor.runtime.robot import RobotFault
+from flexor.runtime.worker_pool import Alive, Job, Result, WorkerPool
+from flexor.sim.demonstrator import Demonstrator, alternatives_of, open_demonstrator, sentences_of
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
 from flexor.sim.pilot import Pilot, PilotSettings
 from flexor.sim.shift import NONE, Shift
 
 SENTENCES_FILE = "sentences.json"
 JUDGED = ("success", "failure")  # outcomes of recordings that came to their end
-EPISODE_LIMIT_S = 300.0
+SILENCE_LIMIT_S = 300.0
 
 
 class CollectSettings(BaseModel):
@@ -41,12 +42,13 @@ class CollectSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """How one recording ended."""
+    """How one recording ended; a fault is why the simulation broke down, or could not begin: then it has failed."""
 
     seed: int
     task: str
     success: bool
     steps: int
+    fault: str | None = None
 
 
 def collect(
@@ -63,7 +65,8 @@ def collect(
 ) -> None:
     """Record what of `episodes` demonstrations `out` does not hold yet, or only as a broken-off recording.
 
-    Demonstration i is of the seed `seed` + i; the tasks take turns.
+    Demonstration i is of the seed `seed` + i; the tasks take turns. One in which the simulation breaks down is held as
+    a failure, for it would do so again.
 
     Args:
         out: folder of episodes (flexor.runtime.episodes.recorder), with sentences.json beside them; it may hold
@@ -91,7 +94,7 @@ def collect(
     names = _asked(sim, tasks, counterfactual)
     wanted = [(names[i % len(names)], seed + i) for i in range(episodes)]
     missing = [job for job in wanted if job not in recorded]
-    with WorkerPool(_worker, (out, sim, settings, shift), workers, EPISODE_LIMIT_S) as pool:
+    with WorkerPool(_worker, (out, sim, settings, shift), workers, SILENCE_LIMIT_S) as pool:
         jobs = [{"task": task, "seed": s, "scene": task.rpartition("@")[2]} for task, s in missing]
         for row in pool.results(jobs, kind="scene"):
             told(Demonstration(**row), len(missing))
@@ -99,18 +102,14 @@ def collect(
 
 def _asked(sim: str, tasks: Sequence[str], counterfactual: bool) -> list[str]:
     """What is asked for in turn: the tasks, or what else there is in the scene of each."""
-    robot = open_demonstrator(sim, CollectSettings().image_size)
-    try:
-        spec = robot.spec
-    finally:
-        robot.close()
-    names = list(tasks or spec.tasks)
+    others = alternatives_of(sim)
+    names = list(tasks or others)
     if not counterfactual:
         return names
-    lonely = [name for name in names if not spec.alternatives.get(name)]
+    lonely = [name for name in names if not others.get(name)]
     if lonely:
         raise EpisodeError(f"nothing else can be asked for in the scene of {', '.join(lonely)}; leave them out")
-    return [other for name in names for other in spec.alternatives[name]]
+    return [other for name in names for other in others[name]]
 
 
 def _add_sentences(path: Path, sentences: dict[str, dict[str, list[str]]]) -> None:
@@ -129,14 +128,14 @@ def _check_shift(out: Path, file: str, shift: Shift) -> None:
         )
 
 
-def _worker(out: Path, sim: str, settings: CollectSettings, shift: Shift) -> Callable[[Job], Result]:
+def _worker(out: Path, sim: str, settings: CollectSettings, shift: Shift) -> Callable[[Job, Alive], Result]:
     """In a worker: one robot for all its episodes."""
     robot = open_demonstrator(sim, settings.image_size, shift)
     pilot = Pilot.open(settings.pilot)
 
-    def record(job: Job) -> Result:
+    def record(job: Job, alive: Alive) -> Result:
         with EpisodeRecorder(out, images=settings.images) as recorder:
-            return asdict(record_demonstration(robot, recorder, job["task"], job["seed"], settings, pilot))
+            return asdict(record_demonstration(robot, recorder, job["task"], job["seed"], settings, pilot, alive))
 
     return record
 
@@ -148,15 +147,26 @@ def record_demonstration(
     seed: int,
     settings: CollectSettings,
     pilot: Pilot | None = None,
+    alive: Alive = lambda: None,
 ) -> Demonstration:
-    """Record one episode: what is played is disturbed, or the pilot's; the labels are the expert's own."""
+    """Record one episode: what is played is disturbed, or the pilot's; the labels are the expert's own.
+
+    A simulation that breaks down, before the first step or later, ends it as a failure with the event `robot.fault`.
+
+    Args:
+        alive: called whenever the cameras were recorded.
+    """
     spec = robot.spec
-    begun = robot.reset(seed, task)
+    fault, prompt = None, None
+    try:
+        prompt = robot.reset(seed, task).prompt
+    except RobotFault as error:
+        fault = str(error)
     recorder.begin(
         EpisodeMeta(
             robot=spec.name,
             task=task,
-            prompt=begun.prompt or spec.tasks[task],
+            prompt=prompt or spec.tasks.get(task, task),
             seed=seed,
             bundle="oracle",
             adapter="base",
@@ -165,6 +175,8 @@ def record_demonstration(
             extra=spec.conditions if pilot is None else {**spec.conditions, "pilot": pilot.name},
         )
     )
+    if fault is not None:
+        return _broken_down(recorder, Demonstration(seed, task, False, 0, fault), 0)
     expert = robot.expert()
     disturbance = Disturbance(settings.disturbance, np.random.default_rng([seed, 1]))
     if pilot is not None:
@@ -174,6 +186,7 @@ def record_demonstration(
         label, look = expert(), cache(robot.observe)
         if step % settings.frame_every == 0:
             recorder.frames(step, look().images)
+            alive()
         if success:
             played = label
         elif pilot is not None and pilot.drives():
@@ -181,8 +194,17 @@ def record_demonstration(
         else:
             played = disturbance.apply(step, label)
         recorder.step(step, robot.state(), played, label=label)
-        success = bool(robot.act(played).success)
+        try:
+            success = bool(robot.act(played).success)
+        except RobotFault as error:
+            return _broken_down(recorder, Demonstration(seed, task, False, step + 1, str(error)), step)
         left = left - 1 if success else settings.linger_steps
         step += 1
     recorder.end("success" if success else "failure", None, "sim")
     return Demonstration(seed=seed, task=task, success=success, steps=step)
+
+
+def _broken_down(recorder: EpisodeRecorder, demonstration: Demonstration, step: int) -> Demonstration:
+    recorder.event(step, "robot.fault", {"reason": demonstration.fault})
+    recorder.end("failure", None, "sim")
+    return demonstration

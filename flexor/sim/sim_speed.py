@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flexor.runtime.robot import Robot
-from flexor.runtime.worker_pool import Job, Result, WorkerPool
+from flexor.runtime.worker_pool import Alive, Job, Result, WorkerPool
 from flexor.sim.libero.protocol import LiberoSettings
 from flexor.sim.robots import LIBERO, open_robot
 
@@ -60,11 +60,11 @@ def measure(sim: str, steps: int, workers: int, every: int) -> Iterator[SimSpeed
                     )
 
 
-def _make_stepper(sim: str, frames: str) -> Callable[[Job], Result]:
+def _make_stepper(sim: str, frames: str) -> Callable[[Job, Alive], Result]:
     robot = open_robot(f"sim:{sim}", libero=LiberoSettings(render=frames) if sim in LIBERO else None)
     robot.reset(0, next(iter(robot.spec.tasks)))
     robot.observe()
-    return lambda job: _step(robot, job["steps"], job.get("every", 0))
+    return lambda job, alive: _step(robot, job["steps"], job.get("every", 0))
 
 
 def _step(robot: Robot, steps: int, every: int) -> Result:

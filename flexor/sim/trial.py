@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flexor.runtime.metrics import wilson
-from flexor.runtime.worker_pool import Job, Result, WorkerPool
+from flexor.runtime.worker_pool import Alive, Job, Result, WorkerPool
 from flexor.sim.oracle import Oracle
 from flexor.sim.scenes import SCENES
 from flexor.sim.shift import NONE, Shift
@@ -68,11 +68,11 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _worker(shift: Shift) -> Callable[[Job], Result]:
+def _worker(shift: Shift) -> Callable[[Job, Alive], Result]:
     """In a worker: one world of each scene that it meets, for all its attempts."""
     worlds: dict[str, World] = {}
 
-    def work(job: Job) -> Result:
+    def work(job: Job, alive: Alive) -> Result:
         task = find_task(job["name"])
         if task.scene not in worlds:
             worlds[task.scene] = World(SCENES[task.scene], shift)

@@ -14,13 +14,16 @@ from typing import Any
 
 import failing_world
 import pytest
-from failing_world import open_faulty, open_mortal
+from failing_world import open_faulty, open_mortal, open_unready
 from point_world import open_elsewhere, open_noisy_policy, open_point
 
 from flexor.errors import FlexorError
+from flexor.flywheel import evaluate as evaluation
 from flexor.flywheel.evaluate import MAX_DEATHS, evaluate
+from flexor.flywheel.evaluation_worker import Setup, make_player
 from flexor.flywheel.lockstep import Manner
 from flexor.flywheel.row_file import RowFile, RowFileError
+from flexor.flywheel.row_sources import row_sources_hash
 from flexor.runtime.driving.guard import GuardSettings
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.index import EpisodeIndex
@@ -113,6 +116,49 @@ def test_a_robot_that_breaks_down_is_a_failure_with_its_reason_and_is_not_tried_
     (broken,) = (episode for episode in episodes if episode.meta.seed == 7)
     assert [(event.step, event.kind) for event in broken.events if event.kind == "robot.fault"] == [(2, "robot.fault")]
     assert broken.outcome == "failure"
+
+
+def test_a_robot_that_breaks_down_before_the_first_step_is_a_failure_with_its_reason_and_the_others_are_played(
+    tmp_path,
+):
+    unready = functools.partial(open_unready, seed=7)
+    result = run(6, 5, 1, tmp_path / "log", keep=tmp_path / "keep", make_robot=unready)
+    assert (result["episodes"], result["faults"]) == (6, 1)
+    (row,) = (row for row in result["rows"] if row["seed"] == 7)
+    assert (row["success"], row["steps"], row["fault"]) == (False, 0, "the table fell over")
+    assert [row for row in result["rows"] if row["seed"] != 7] == [
+        row for row in run(6, 5, 1)["rows"] if row["seed"] != 7
+    ]
+    recorded = EpisodeIndex(tmp_path / "log").episodes()
+    assert sorted(int(episode.seed) for episode in recorded) == [5, 6, 8, 9, 10]  # of nothing there is no recording
+
+
+def test_what_is_to_be_recorded_is_played_although_it_was_kept(tmp_path):
+    kept = run(4, 5, 1, keep=tmp_path / "keep")
+    (path,) = (tmp_path / "keep").iterdir()
+    before = path.read_bytes()
+    assert run(4, 5, 1, tmp_path / "log", keep=tmp_path / "keep")["rows"] == kept["rows"]
+    assert sorted(int(episode.seed) for episode in EpisodeIndex(tmp_path / "log").episodes()) == [5, 6, 7, 8]
+    assert path.read_bytes() == before  # each episode once
+
+
+def test_rows_that_other_code_decided_are_not_taken_for_those_of_this_one(tmp_path, monkeypatch):
+    told: list[int] = []
+    monkeypatch.setattr(evaluation, "row_sources_hash", lambda: "0123456789ab")
+    run(2, 5, 1, keep=tmp_path)
+    monkeypatch.undo()
+    run(2, 5, 1, keep=tmp_path, watch=lambda row: told.append(row["steps"]))
+    assert len(told) == 2
+    found = {json.loads(path.read_text().splitlines()[0])["conditions"]["sources"] for path in tmp_path.iterdir()}
+    assert found == {"0123456789ab", row_sources_hash()}
+
+
+def test_a_worker_is_heard_of_at_every_chunk_of_its_episode(tmp_path):
+    heard: list[int] = []
+    play = make_player(Setup("point", "sim:point", open_point, open_noisy_policy, str(tmp_path)))
+    play({"episode": 0, "task": "left", "seed": 5}, lambda: heard.append(1))
+    (entry,) = EpisodeIndex(tmp_path).episodes()
+    assert len(heard) == entry.chunks > 1
 
 
 def test_trials_are_episodes_of_each_task_with_the_same_seeds():

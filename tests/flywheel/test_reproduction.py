@@ -79,6 +79,13 @@ def test_what_makes_the_numbers_no_fair_comparison_is_noted():
     assert made.to_dict()["notes"][-1] == "failures because the simulator broke down: 1"
 
 
+def test_under_lerobots_protocol_it_is_noted_that_the_published_episodes_began_elsewhere():
+    counts = {suite: (10, 100) for suite in SUITES}
+    (note,) = reproduction(counts, protocol="lerobot", trials=10).to_dict()["notes"]
+    assert "in LeRobot's evaluation they did not before February 2026" in note
+    assert reproduction({suite: (10, 500) for suite in SUITES}).to_dict()["notes"] == []
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

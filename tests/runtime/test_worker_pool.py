@@ -60,9 +60,18 @@ def test_a_worker_that_is_killed_is_an_error_that_names_its_job():
         list(workers.results([{"number": 1}, {"number": 2}, {"number": 3, "die": True}]))
 
 
-def test_a_job_that_hangs_is_an_error_in_time_and_its_worker_is_ended():
-    with pool(1, 3.0) as workers, pytest.raises(FlexorError, match=r"not done with .* after 3 s"):
+def test_a_job_that_is_silent_for_too_long_is_an_error_in_time_and_its_worker_is_ended():
+    with pool(1, 3.0) as workers, pytest.raises(FlexorError, match=r"nothing for 3 s, busy with .*'number': 1.*fewer"):
         list(workers.results([{"number": 1, "sleep": True}]))
+
+
+@pytest.mark.slow
+def test_a_job_that_says_that_it_goes_on_may_take_as_long_as_it_likes():
+    with pool(1, 60.0) as workers:
+        list(workers.results([{"number": 1}]))  # the process has started, however long that took
+        workers._timeout_s = 6.0
+        (result,) = workers.results([{"number": 4, "breaths": 16}])  # 8 s
+    assert result["square"] == 17
 
 
 def test_a_worker_that_is_ended_in_the_middle_of_a_job_closes_what_the_job_holds(tmp_path):

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libero_here import needs_libero
+from numpy.typing import NDArray
 
 from flexor.runtime.episodes.episode import Episode, read_episode
 from flexor.runtime.episodes.episode_schema import EpisodeError
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
-from flexor.sim.collect import CollectSettings, Demonstration, collect
+from flexor.runtime.robot import RobotFault, Status
+from flexor.sim.collect import CollectSettings, Demonstration, collect, record_demonstration
 from flexor.sim.disturbance import Disturbance, DisturbanceSettings
+from flexor.sim.robots import TabletopRobot
 from flexor.sim.sentences import sentences, split
 from flexor.sim.tasks import TASKS
 
@@ -89,6 +92,42 @@ def test_a_seed_whose_recording_was_broken_off_is_recorded_again(
     collect(tmp_path, SIM, 1, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
     assert [demonstration.seed for demonstration in told] == [20]
     assert {row.outcome for row in EpisodeIndex(tmp_path).episodes()} == {"abort", "success"}
+
+
+class BreakingRobot(TabletopRobot):
+    """Breaks down at a control step, counted from 1; at 0 before the first one."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(64)
+        self._at = at
+
+    def reset(self, seed: int, task: str) -> Status:
+        if self._at == 0:
+            raise RobotFault("no placement was found")
+        return super().reset(seed, task)
+
+    def act(self, action: NDArray[np.float32]) -> Status:
+        if self._step + 1 == self._at:
+            raise RobotFault("the arm fell off")
+        return super().act(action)
+
+
+@pytest.mark.parametrize(("at", "reason"), [(0, "no placement was found"), (3, "the arm fell off")])
+def test_a_simulation_that_breaks_down_is_a_failed_demonstration_which_a_recording_that_goes_on_skips(
+    tmp_path: Path, at: int, reason: str
+) -> None:
+    robot, task = BreakingRobot(at), next(iter(TASKS))
+    with EpisodeRecorder(tmp_path) as recorder:
+        ended = record_demonstration(robot, recorder, task, 20, CollectSettings())
+    robot.close()
+    assert ended == Demonstration(20, task, False, at, reason)
+    (row,) = EpisodeIndex(tmp_path).episodes()
+    episode = read_episode(tmp_path / row.file)
+    assert (episode.outcome, episode.meta.seed, len(episode.steps)) == ("failure", 20, at)
+    assert [(event.kind, event.data) for event in episode.events] == [("robot.fault", {"reason": reason})]
+    told: list[Demonstration] = []
+    collect(tmp_path, SIM, 1, 20, 1, CollectSettings(), lambda demonstration, _: told.append(demonstration))
+    assert told == []
 
 
 @pytest.mark.parametrize("bounds", [{"burst_low": 13}, {"noise_high": 0.1}])

@@ -1,7 +1,7 @@
 """What else can be asked for in a task's scene: other tasks' sentences, and what they come to there.
 
-LIBERO gives each layout one task, so a policy can score without reading. These tell whether it reads: counterfactual
-demonstrations are made of them, and `flexor eval --counterfactual` measures them.
+LIBERO gives each layout one task, so a policy can score without reading. Counterfactual demonstrations are made of
+all these; `flexor eval --counterfactual` measures those that tell whether a policy reads.
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ class Alternative:
     name: str
     sentence: str
     goal: Goal
+
+    def tells_reading_from(self, own: Goal) -> bool:
+        """Whether it is not done by who does the scene's own task, nor the other way: no goal is a part of the other.
+
+        A policy that heeds no word would be counted as one that does what is spoken.
+        """
+        spoken, shown = set(self.goal.parts), set(own.parts)
+        return not (spoken <= shown or shown <= spoken)
 
 
 @functools.cache
@@ -100,6 +108,12 @@ def find_asked(suite: Suite, name: str) -> Asked:
 def other_names(task: SuiteTask) -> tuple[str, ...]:
     """All that can be asked for in a task's scene in its place, as `find_asked` takes it."""
     return tuple(Asked(task, other).name for other in alternatives(task).values())
+
+
+def telling_names(task: SuiteTask) -> tuple[str, ...]:
+    """Those of `other_names` that tell whether a policy reads: `flexor eval --counterfactual` measures by them."""
+    own = read_goal(task)
+    return tuple(Asked(task, other).name for other in alternatives(task).values() if other.tells_reading_from(own))
 
 
 def _goal_there(task: SuiteTask, other: SuiteTask) -> Goal | None:

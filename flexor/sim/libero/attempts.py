@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from flexor.runtime.worker_pool import Job, Result, WorkerPool
+from flexor.runtime.worker_pool import Alive, Job, Result, WorkerPool
 from flexor.sim.libero.alternatives import find_asked
 from flexor.sim.libero.oracle.expert import Expert
 from flexor.sim.libero.protocol import OFFICIAL_STARTS, PROTOCOLS, Starts
@@ -86,11 +86,11 @@ def attempt(stage: Stage, trial: int, starts: Starts = "official") -> Attempt:
     return Attempt(task.name, trial, False, limit, expert.phase)
 
 
-def _worker(suite: str, starts: Starts) -> Callable[[Job], Result]:
+def _worker(suite: str, starts: Starts) -> Callable[[Job, Alive], Result]:
     """In a worker: the stage of the task at hand, built anew when the next job is of another."""
     held: dict[str, Stage] = {}
 
-    def work(job: Job) -> Result:
+    def work(job: Job, alive: Alive) -> Result:
         asked = find_asked(find_suite(suite), job["task"])
         scene = asked.layout
         if scene.name not in held:

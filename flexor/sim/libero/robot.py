@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.errors import FlexorError
 from flexor.runtime.observation import Observation
 from flexor.runtime.robot import RobotFault, RobotSpec, Status
 from flexor.sim.controller import METRES_PER_UNIT
 from flexor.sim.failure.judge import FailureJudge
-from flexor.sim.libero.alternatives import find_asked, other_names
+from flexor.sim.libero.alternatives import find_asked, telling_names
 from flexor.sim.libero.assets import prepare
 from flexor.sim.libero.oracle.expert import Expert
 from flexor.sim.libero.protocol import OFFICIAL_STARTS, LiberoSettings, find_protocol
@@ -61,7 +62,8 @@ class _Place:
 class LiberoRobot:
     """All tasks of a suite; the OPEN_STAGES last ones stay built, so stay with a task for some episodes.
 
-    A task is told by its name or number; "OTHER@TASK" asks for another one in its scene (alternatives.py).
+    A task is told by its name or number; "OTHER@TASK" asks for another one in its scene (alternatives.py). The spec
+    names those that tell whether a policy reads; `reset` takes the others as well.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class LiberoRobot:
             workspace=UNBOUNDED,
             tasks={task.name: task.sentence for task in tasks},
             max_steps=self._protocol.max_steps[self._suite.name],
-            alternatives={task.name: other_names(task) for task in tasks},
+            alternatives={task.name: telling_names(task) for task in tasks},
             conditions={
                 "protocol": self._protocol.name,
                 "render": self._render.name,
@@ -129,30 +131,23 @@ class LiberoRobot:
 
         Raises:
             SuiteError: no such task.
+            RobotFault: the simulator broke down, and the next reset builds the scene anew; or (StartError) no placement
+                was found.
         """
         asked = find_asked(self._suite, task)
-        self._task = asked.layout
+        self._task, self._step = asked.layout, 0
         place = self._place()
         if asked.other is None:
             place.stage.ask()
         else:
             place.stage.ask(asked.other.goal, asked.other.sentence)
         place.workplace.clear()
-        if self._sampled:
-            start = draw_start(place.stage, seed)
-            state, fixtures = start.state, start.fixtures
-        else:
-            trial = seed % OFFICIAL_STARTS
-            fixtures = place.stage.official_fixtures(*self._protocol.fixture_draw(trial))
-            state = place.starts[trial]
-        place.workplace.dress(seed)
-        place.stage.reset(state, fixtures)
-        place.workplace.arrange()
-        place.retina.reset()
-        place.stage.wait(WAIT_STEPS)
-        self._step = 0
+        place.judge = None
+        with self._faults(place):
+            self._settle(place, seed)
+            success = place.stage.is_done()
         place.judge = FailureJudge(StageScene(place.stage))
-        return Status(step=0, done=False, success=place.stage.is_done(), prompt=place.workplace.sentence)
+        return Status(step=0, done=False, success=success, prompt=place.workplace.sentence)
 
     def state(self) -> NDArray[np.float32]:
         """Gripper-frame position (m), axis-angle (rad), finger positions (m), as robosuite has them: float32 [8]."""
@@ -179,13 +174,9 @@ class LiberoRobot:
 
     def _play(self, command: NDArray[np.float32] | None) -> Status:
         place = self._place()
-        try:
+        with self._faults(place):
             place.stage.act(place.workplace.send(command))
             success = place.stage.is_done()
-        except Exception as error:  # whatever a simulator of a third party raises
-            raise self._fault(f"{type(error).__name__}: {error}") from error
-        if place.stage.data.warning.number[_DIVERGED].any():
-            raise self._fault("the simulation diverged, and MuJoCo began it anew")
         self._step += 1
         return self._status(place, success)
 
@@ -204,6 +195,21 @@ class LiberoRobot:
         """Free all scenes."""
         while self._places:
             self._places.popitem()[1].close()
+
+    def _settle(self, place: _Place, seed: int) -> None:
+        """Begin the episode of a seed, and wait until everything rests."""
+        if self._sampled:
+            start = draw_start(place.stage, seed)
+            state, fixtures = start.state, start.fixtures
+        else:
+            trial = seed % OFFICIAL_STARTS
+            fixtures = place.stage.official_fixtures(*self._protocol.fixture_draw(trial))
+            state = place.starts[trial]
+        place.workplace.dress(seed)
+        place.stage.reset(state, fixtures)
+        place.workplace.arrange()
+        place.retina.reset()
+        place.stage.wait(WAIT_STEPS)
 
     def _status(self, place: _Place, success: bool) -> Status:
         """After a control step."""
@@ -226,6 +232,18 @@ class LiberoRobot:
             self._places[name] = _Place(stage, Retina(stage), workplace, official_starts(self._task))
         self._places.move_to_end(name)
         return self._places[name]
+
+    @contextlib.contextmanager
+    def _faults(self, place: _Place) -> Iterator[None]:
+        """Whatever the simulator raises within is a fault of the robot, and so is a simulation that diverges."""
+        try:
+            yield
+        except FlexorError:  # ours: they say themselves what is wrong
+            raise
+        except Exception as error:  # whatever a simulator of a third party raises
+            raise self._fault(f"{type(error).__name__}: {error}") from error
+        if place.stage.data.warning.number[_DIVERGED].any():
+            raise self._fault("the simulation diverged, and MuJoCo began it anew")
 
     def _fault(self, reason: str) -> RobotFault:
         place = self._places.pop(self._task.name)

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from flexor.errors import FlexorError
+from flexor.runtime.robot import RobotFault
 from flexor.sim.libero.fixtures import Fixtures
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
@@ -27,8 +27,8 @@ FLOOR = 0.0  # m, the height of the plane that everything stands on where there 
 ATTEMPTS = 50
 
 
-class StartError(FlexorError):
-    """No placement was found in which everything stands."""
+class StartError(RobotFault):
+    """No placement was found in which everything stands, so that the episode of this seed cannot be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,9 @@ def draw_start(stage: Stage, seed: int) -> Start:
         stage.wait(SETTLE_STEPS)
         if _stands(stage, placed):
             return Start(_settled(stage, start.state), fixtures)
-    raise StartError(f"nothing stands in {ATTEMPTS} placements of {stage.task.name} drawn with seed {seed}")
+    raise StartError(
+        f"nothing stands in {ATTEMPTS} placements of {stage.task.name} drawn with seed {seed}; take another seed"
+    )
 
 
 def _carriers(stage: Stage) -> dict[str, str]:

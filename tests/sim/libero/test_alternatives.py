@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from libero_here import needs_libero
 
-from flexor.sim.libero.alternatives import SECOND_BOWL, alternatives, find_asked
+from flexor.sim.demonstrator import alternatives_of
+from flexor.sim.libero.alternatives import SECOND_BOWL, alternatives, find_asked, telling_names
 from flexor.sim.libero.goal import Goal, Part
 from flexor.sim.libero.oracle.expert import Expert
+from flexor.sim.libero.robot import LiberoRobot
 from flexor.sim.libero.stage import Stage
 from flexor.sim.libero.suites import SuiteError, find_suite, official_starts
 
@@ -28,6 +30,31 @@ def test_in_libero_10_only_tasks_of_the_same_scene_can_be_asked_for():
     for task in find_suite("libero_10").tasks:
         scene = task.name.split("SCENE")[0]
         assert all(name.startswith(scene) for name in alternatives(task))
+
+
+@pytest.mark.parametrize(
+    ("suite", "measured", "shown"), [("libero_spatial", 10, 10), ("libero_object", 50, 50), ("libero_goal", 90, 90),
+                                     ("libero_10", 27, 42)],
+)  # fmt: skip
+def test_pairs_are_measured_where_no_goal_is_a_part_of_the_other_and_all_are_shown(
+    suite: str, measured: int, shown: int
+):
+    robot = LiberoRobot(suite)
+    found = robot.spec.alternatives
+    robot.close()
+    every = alternatives_of(f"sim:{suite}")
+    assert sum(map(len, found.values())) == measured
+    assert sum(map(len, every.values())) == shown
+    assert all(found[name] and set(found[name]) <= set(others) for name, others in every.items())
+
+
+def test_who_puts_both_mugs_away_does_not_count_as_having_heard_of_one():
+    task = next(task for task in find_suite("libero_10").tasks if "white_mug_on_the_left_plate_and" in task.name)
+    part = "LIVING_ROOM_SCENE5_put_the_white_mug_on_the_left_plate"
+    assert f"{part}@{task.name}" not in telling_names(task) and part in alternatives(task)
+    assert f"LIVING_ROOM_SCENE5_put_the_red_mug_on_the_left_plate@{task.name}" in telling_names(task)
+    one = next(task for task in find_suite("libero_90").tasks if task.name == part)
+    assert not any(name.startswith(task.name) for name in telling_names(one)) and task.name in alternatives(one)
 
 
 def test_in_libero_spatial_the_sentence_means_the_other_bowl():

@@ -160,6 +160,32 @@ def test_a_simulator_that_raises_is_a_fault_with_its_reason_and_the_next_episode
     assert robot.stage.start().tobytes() == sound
 
 
+def test_a_simulator_that_raises_while_things_settle_is_a_fault_and_the_next_episode_is_sound(robot):
+    robot.reset(5, "0")
+    sound = robot.stage.start().tobytes()
+
+    def explode(action: object) -> None:
+        raise ValueError("the arm fell off")
+
+    robot.stage.env.step = explode
+    with pytest.raises(RobotFault, match=r"between_the_plate.* broke down after 0 steps: ValueError: the arm fell off"):
+        robot.reset(5, "0")
+    robot.reset(5, "0")
+    assert robot.stage.start().tobytes() == sound
+
+
+def test_a_seed_that_no_placement_is_found_for_is_a_fault_of_its_episode_alone(monkeypatch):
+    from flexor.sim.libero.robot import LiberoRobot
+
+    sampled = LiberoRobot("libero_spatial", LiberoSettings(render="fast", starts="sampled"), only="0")
+    with monkeypatch.context() as short:
+        short.setattr("flexor.sim.libero.starts.ATTEMPTS", 0)
+        with pytest.raises(RobotFault, match=r"nothing stands in 0 placements .* seed 7; take another seed"):
+            sampled.reset(7, "0")
+    assert sampled.reset(7, "0").success is False
+    sampled.close()
+
+
 def test_a_simulation_that_diverges_is_a_fault(robot, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log into the present folder
     robot.reset(0, "0")
