@@ -67,7 +67,9 @@ def eval_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Play nothing; tell what the shift comes to in each episode.")
     ] = False,
-    log: Annotated[Path | None, typer.Option(help="Record the episodes in this folder.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Record the episodes in this folder: all of them, those that were kept as well.")
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(

@@ -64,7 +64,12 @@ def test_the_window_counts_judged_episodes_alone(rows: list[EpisodeRow]):
     assert [(point["n"], point["successes"], point["judged"]) for point in points] == [(9, 4, 4), (10, 3, 4)]
     assert success(rows)["ci95"] == pytest.approx([0.3127, 0.8318], abs=1e-4)  # Wilson, 6 of 10
     assert labels(rows) == {"grasp_slip": 2, "reach_miss": 1}
-    assert success([row for row in rows if row.outcome == "abort"]) == {"judged": 0, "successes": 0, "success_rate": None, "ci95": [None, None]}
+    assert success([row for row in rows if row.outcome == "abort"]) == {
+        "judged": 0,
+        "successes": 0,
+        "success_rate": None,
+        "ci95": [None, None],
+    }
 
 
 def test_the_folders_of_a_run_are_found_in_it_unless_there_are_several(run: Path):
