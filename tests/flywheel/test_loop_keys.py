@@ -187,7 +187,7 @@ def test_the_gate_plays_so_many_episodes_and_lets_through_what_is_not_worse_by_m
         monkeypatch.setattr(made, "_row", lambda cycle, verb: {"adapter": "1-0123456789ab"})
         return asked, made._gate(1)["passed"]
 
-    assert gate() == ([(12, False), (40, True)], True)
+    assert gate() == ([(12, False), (100, True)], True)
     assert gate("gate.unshifted=8", "gate.margin=3") == ([(12, False), (8, True)], False)
     assert gate("gate.unshifted=0")[0] == [(12, False)]
 
