@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flexor.errors import FlexorError
+from flexor.runtime.metrics import wilson
 
 Row = Mapping[str, Any]
 MARKERS = "os^Dv<>P"  # by number of flow steps, most first
@@ -31,8 +32,14 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def arms(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The evaluations in what `flexor eval --json` wrote: two where it was a gate, else one."""
-    return [*([report["reference"]] if "reference" in report else []), report]
+    """The evaluations in what `flexor eval --json` wrote: two where it was a gate, else one.
+
+    `ci95` of a gate's report is that of the difference; here it is that of the success rate, as in any evaluation.
+    """
+    if "reference" not in report:
+        return [report]
+    _, low, high = wilson(report["successes"], report["episodes"])
+    return [report["reference"], {**report, "ci95": [low, high]}]
 
 
 def join_success(timed: Sequence[Row], evaluated: Sequence[Row]) -> tuple[list[dict[str, Any]], list[str]]:

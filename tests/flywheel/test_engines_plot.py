@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flexor.cli.main import app
 from flexor.errors import FlexorError
-from flexor.flywheel.engines_plot import join_success
+from flexor.flywheel.engines_plot import arms, join_success
 
 
 def timed(engine: str, hash_: str, precision: str = "fp32", steps: int = 10) -> dict[str, Any]:
@@ -42,6 +42,14 @@ def test_weights_timed_with_other_flow_steps_were_not_evaluated_so() -> None:
     assert (len(rows), left) == (1, ["torch fp32, 5 steps"])
 
 
+def test_a_gate_is_two_evaluations_each_with_the_interval_of_its_own_rate() -> None:
+    gate = {**evaluated("b", "int8"), "successes": 45, "ci95": [-0.02, 0.03], "reference": evaluated("a")}
+    reference, other = arms(gate)
+    assert reference == evaluated("a") and arms(reference) == [reference]
+    assert other["bundle_hash"] == "b"
+    assert other["ci95"] == pytest.approx([0.7864, 0.9565], abs=1e-4)  # Wilson, 45 of 50
+
+
 def test_several_simulations_and_nothing_in_common_are_refused() -> None:
     with pytest.raises(FlexorError, match="of sim:libero_spatial, sim:tabletop; a picture has one simulation"):
         join_success([timed("torch", "a")], [evaluated("a"), evaluated("b", sim="sim:libero_spatial")])
@@ -61,7 +69,7 @@ def test_the_command_draws_what_two_others_wrote(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert json.loads(told.read_text())["not_evaluated"] == ["pt2 fp32, 10 steps"]
-    success.write_text(json.dumps({**evaluated("c"), "reference": evaluated("a")}))  # of a gate, both arms
+    success.write_text(json.dumps({**evaluated("c"), "successes": 45, "reference": evaluated("a")}))  # of a gate, both arms
     assert CliRunner().invoke(app, line).exit_code == 0
     assert len(json.loads(told.read_text())["engines"]) == 2
     success.write_text("[")
