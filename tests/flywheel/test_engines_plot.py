@@ -69,7 +69,9 @@ def test_the_command_draws_what_two_others_wrote(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert json.loads(told.read_text())["not_evaluated"] == ["pt2 fp32, 10 steps"]
-    success.write_text(json.dumps({**evaluated("c"), "successes": 45, "reference": evaluated("a")}))  # of a gate, both arms
+    success.write_text(
+        json.dumps({**evaluated("c"), "successes": 45, "reference": evaluated("a")})
+    )  # of a gate, both arms
     assert CliRunner().invoke(app, line).exit_code == 0
     assert len(json.loads(told.read_text())["engines"]) == 2
     success.write_text("[")
