@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flexor.cli.report import JsonFile
 
-if TYPE_CHECKING:
-    from flexor.sim.collect import Demonstration
-
-DEMONSTRATIONS, SEED = 12, 7000
+DEMONSTRATIONS = 12
 
 
 def learn(
@@ -33,6 +30,7 @@ def learn(
     """
     import tempfile
 
+    from flexor.cli.bench_episodes import episodes_to_learn
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
     from flexor.learner.demonstrations import load_demonstrations
@@ -42,22 +40,13 @@ def learn(
     from flexor.learner.lora.timing import time_learner
     from flexor.runtime.inference.bundle import Bundle
     from flexor.settings import load_settings
-    from flexor.sim.collect import CollectSettings, collect
 
     given = [f"steps={steps}", "batch=8", "accumulation=1", "held_out=0.1", *(overrides or [])]
     settings = load_settings(LoraSettings, None, given)
     opened = Bundle.open(bundle)
     keep_freed_memory()
-    recorded: list[Demonstration] = []
     with tempfile.TemporaryDirectory(prefix="flexor-bench-") as folder, Progress() as progress:
-        source = episodes or Path(folder) / "recorded"
-        if episodes is None:
-
-            def on_demonstration(demonstration: Demonstration, missing: int) -> None:
-                recorded.append(demonstration)
-                progress.update("recording", len(recorded), missing)
-
-            collect(source, "sim:tabletop", DEMONSTRATIONS, SEED, 2, CollectSettings(), on_demonstration)
+        source = episodes_to_learn(episodes, Path(folder), DEMONSTRATIONS, progress)
         model = opened.model_config
         found = load_demonstrations(source, opened.cameras, model.vision.image_size, model.horizon)
         pool = SamplePool(found, opened, settings)

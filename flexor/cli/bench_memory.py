@@ -9,7 +9,7 @@ import typer
 
 from flexor.cli.report import JsonFile
 
-DEMONSTRATIONS, SEED = 3, 7000
+DEMONSTRATIONS = 3
 GENEROUS = ("r=16", "lora_alpha=64", "precision=fp32", "batch=8", "accumulation=1", "encodings=1")
 
 
@@ -31,20 +31,18 @@ def memory(
     """
     import tempfile
 
+    from flexor.cli.bench_episodes import episodes_to_learn
     from flexor.cli.progress import Progress
     from flexor.cli.report import table, write_json
     from flexor.flywheel.timing.learner_memory import measure_learner_memory
     from flexor.learner.lora.settings import LoraSettings
     from flexor.runtime.inference.bundle import Bundle
     from flexor.settings import load_settings
-    from flexor.sim.collect import CollectSettings, collect
 
     opened = Bundle.open(bundle)
     settings = load_settings(LoraSettings, None, [*GENEROUS, f"steps={steps}", "held_out=0.4", *(overrides or [])])
     with tempfile.TemporaryDirectory(prefix="flexor-bench-") as folder, Progress() as progress:
-        source = episodes or Path(folder) / "recorded"
-        if episodes is None:
-            collect(source, "sim:tabletop", DEMONSTRATIONS, SEED, 1, CollectSettings(), lambda one, missing: None)
+        source = episodes_to_learn(episodes, Path(folder), DEMONSTRATIONS, progress)
         rows = measure_learner_memory(
             opened.path, source, settings, Path(folder, "learned"), lambda *told: progress.update(*told)
         )

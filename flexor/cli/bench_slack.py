@@ -9,7 +9,7 @@ import typer
 
 from flexor.cli.report import JsonFile
 
-DEMONSTRATIONS, SEED = 12, 7000
+DEMONSTRATIONS = 12
 
 
 def slack(
@@ -37,28 +37,20 @@ def slack(
     import os
     import tempfile
 
+    from flexor.cli.bench_episodes import episodes_to_learn
     from flexor.cli.progress import Progress
     from flexor.cli.report import console, table, write_json
     from flexor.flywheel.timing.learner_beside import measure_learner_beside
     from flexor.learner.lora.settings import LoraSettings
     from flexor.runtime.inference.bundle import Bundle
     from flexor.settings import load_settings
-    from flexor.sim.collect import CollectSettings, Demonstration, collect
 
     settings = load_settings(LoraSettings, None, ["steps=1", "batch=8", "accumulation=1", *(overrides or [])])
     opened = Bundle.open(bundle)
     rate = opened.config.hz / opened.config.replan if hz is None else hz
     load = os.getloadavg()[0]
-    recorded: list[Demonstration] = []
     with tempfile.TemporaryDirectory(prefix="flexor-bench-") as folder, Progress() as progress:
-        source = episodes or Path(folder) / "recorded"
-        if episodes is None:
-
-            def on_demonstration(demonstration: Demonstration, missing: int) -> None:
-                recorded.append(demonstration)
-                progress.update("recording", len(recorded), missing)
-
-            collect(source, "sim:tabletop", DEMONSTRATIONS, SEED, 2, CollectSettings(), on_demonstration)
+        source = episodes_to_learn(episodes, Path(folder), DEMONSTRATIONS, progress)
         chosen, arguments = settings.model_dump(mode="json"), ["--threads", str(threads)]
         told = measure_learner_beside(opened, arguments, source, Path(folder), chosen, n, rate, progress.update)
     title = f"{opened.id}: replies, {rate:g} requests a second, threads {threads}, load average {load:.2f}"

@@ -28,8 +28,8 @@ SAVED: Mapping[str, float] = {
     "load_in_8bit": 0.05,
     "draws": 0.03,
 }
-"""Share of the learner's peak memory that each knob took off in `flexor bench memory` on slices of pi05, by its first
-setting (docs/learning.md, Memory)."""
+"""Share of the learner's peak memory that each knob took off in `flexor bench memory`, by its first setting: of two
+slices of pi05 the one where it took more (docs/learning.md, Memory)."""
 
 
 class LearnerOutOfMemory(FlexorError):
@@ -89,7 +89,7 @@ def naming_the_next_knob(settings: LoraSettings) -> Iterator[None]:
         knob = next_knob(settings)
         way_out = "every setting that saves memory is turned already: use a larger machine"
         if knob is not None:
-            took = f" (it took {knob.saved:.0%} off the peak of a slice of pi05)" if knob.saved else ""
+            took = f" (it took up to {knob.saved:.0%} off the peak of a slice of pi05)" if knob.saved else ""
             way_out = f"set {knob}{took}"
         first_line = str(error).partition("\n")[0][:300] or type(error).__name__
         raise LearnerOutOfMemory(f"the learner is out of memory ({first_line}); {way_out}") from error

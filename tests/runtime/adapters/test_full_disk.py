@@ -31,6 +31,16 @@ def alarm(life: Lifecycle, name: str) -> None:
     fill(life, name, 10.0, 2.0)
 
 
+def play_out(life: Lifecycle, name: str, counted: bool) -> None:
+    """Episodes to the end of a trial that the candidate always wins; `counted`: the disk is asked to count them."""
+    while life.slots.trial_state()["verdict"] is None:  # type: ignore[index]
+        carried = life.slots.bind("s", "stack").carried
+        released = life.slots.release("s", carried.adapter == name)
+        assert released is not None
+        with contextlib.suppress(OSError):
+            life.episode_ended(carried.adapter, carried.adapter == name if counted else None, released[1])
+
+
 def served(life: Lifecycle) -> tuple[str, str]:
     """What new episodes play, and what the disk says."""
     return life.slots.active.adapter, StoreState.read(life.store.root).active
@@ -57,12 +67,7 @@ def test_a_trial_that_is_over_while_the_disk_refuses_is_decided_when_it_no_longe
     name = write(seed=1).name
     life.push(name)
     with full_disk():
-        while life.slots.trial_state()["verdict"] is None:  # type: ignore[index]
-            carried = life.slots.bind("s", "stack").carried
-            released = life.slots.release("s", carried.adapter == name)
-            assert released is not None
-            with contextlib.suppress(OSError):
-                life.episode_ended(carried.adapter, carried.adapter == name, released[1])
+        play_out(life, name, counted=True)
         with pytest.raises(OSError, match="large"):
             life.tick()
     assert life.store.state.active == "base"
@@ -145,12 +150,7 @@ def test_a_verdict_that_the_disk_kept_waiting_is_void_once_an_order_has_ended_th
     name = write(seed=1).name
     life.push(name)
     with full_disk():
-        while life.slots.trial_state()["verdict"] is None:  # type: ignore[index]
-            carried = life.slots.bind("s", "stack").carried
-            released = life.slots.release("s", carried.adapter == name)
-            assert released is not None
-            with contextlib.suppress(OSError):
-                life.episode_ended(carried.adapter, None, released[1])
+        play_out(life, name, counted=False)
         with pytest.raises(OSError, match="large"):
             life.rollback()
     life.tick()
