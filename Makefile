@@ -73,6 +73,7 @@ nano-libero: check-system $(LIBERO_STAMP) ## make a LIBERO policy from nothing: 
 	$(BIN)/flexor collect --sim libero_spatial --counterfactual --out data/libero --episodes 250 --workers 2
 	$(BIN)/flexor collect --sim libero_object --counterfactual --out data/libero --episodes 200 --workers 2
 	$(BIN)/flexor collect --sim libero_10 --counterfactual --out data/libero --episodes 168 --workers 2 frame_every=4
+	$(BIN)/flexor elsewhere --data data/libero --workers 2
 	$(BIN)/flexor pretrain --data data/libero --preset pi05-nano --out runs/pi05-nano-libero --samples 2200000 --processes 2 batch=64 max_delay=2
 
 bench: $(RUN_STAMP) ## latency of the embedded default on this machine

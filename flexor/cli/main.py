@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cl": ("flexor.cli.cl:app", "Tell what a stream of tasks came to: ASR, BWT, NBT, F, AUC."),
     "oracle": ("flexor.cli.oracle:oracle", "Measure the scripted oracle's own success."),
     "collect": ("flexor.cli.collect:collect", "Record the oracle's demonstrations as episodes."),
+    "elsewhere": ("flexor.cli.elsewhere:elsewhere", "Note where else in recorded scenes a task could have begun."),
     "pretrain": ("flexor.cli.pretrain:pretrain", "Train a policy from demonstrations and write its bundle."),
     "learn": ("flexor.cli.learn:learn", "Learn adapters from what a robot records, and publish them."),
     "import": ("flexor.cli.import_:import_", "Make a bundle of a checkpoint of openpi, LeRobot or OpenTau."),

@@ -12,13 +12,30 @@ from torch import Tensor
 
 from flexor.learner.augment import Photometry, doubt, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
-from flexor.learner.foresight import waypoints
+from flexor.learner.foresight import untouched, waypoints
 from flexor.learner.prompt_table import PromptTable
 from flexor.learner.settings import PretrainSettings
 from flexor.pi05.normalize import Normalizer
 
-# Streams of random numbers that never meet: one for the order of an epoch, one for what is drawn in a step.
-ORDER, DRAWS = 0, 1
+# Streams of random numbers that never meet: for the order of an epoch, for what is drawn in a step, and for
+# what else is asked for in it.
+ORDER, DRAWS, OTHERS = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Samples of a batch with a sentence that asks for something else in their scene, K of B.
+
+    Attributes:
+        rows: int64 [K], which samples.
+        tokens: int64 [K, T]; token_mask: bool [K, T].
+        places: float32 [K, 3], normalised: where the gripper would close first.
+    """
+
+    rows: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    places: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,7 @@ class Batch:
         actions: float32 [B, H, A], normalised.
         committed: float32 [B, H, A], normalised: what the model is shown of the actions already on their way.
         places: float32 [B, 2, 3], normalised; known: bool [B, 2] (flexor.learner.foresight).
+        others: None where nothing else can be asked for, and in what is only measured.
         generator: on the same device, for the times and noises of the flow loss.
     """
 
@@ -41,6 +59,7 @@ class Batch:
     committed: Tensor
     places: Tensor
     known: Tensor
+    others: Others | None
     generator: torch.Generator
 
 
@@ -70,6 +89,11 @@ class Batches:
         self._actions = actions.normalize(demonstrations.actions)
         self._played = actions.normalize(demonstrations.played)
         self._places, self._known = waypoints(self._states, demonstrations.actions, demonstrations.episodes)
+        self._episodes = demonstrations.episodes
+        self._elsewhere = demonstrations.elsewhere.tasks
+        self._closing = _positions(state, demonstrations.elsewhere.places, demonstrations.states.shape[1])
+        asked = demonstrations.elsewhere.has_any()[demonstrations.episodes]
+        self._open = asked & untouched(demonstrations.actions, demonstrations.episodes)
         self._training, self._held_out = demonstrations.split(settings.held_out)
         self._sentences = sentence_numbers(demonstrations)
         self._prompts = prompts
@@ -87,11 +111,12 @@ class Batches:
         images = shift(self._images[rows], rng, settings.shift_pixels)
         light = Photometry.draw(images, rng, settings.brightness, settings.contrast, settings.colour)
         states = self._states[rows] + rng.normal(0, settings.state_noise, (len(rows), self._states.shape[1]))
-        sentence = self._say(rows, "train", rng)
+        sentence = self._say(self._tasks[rows], "train", rng)
         tokens, mask = self._prompts.encode(sentence, states.astype(np.float32), rng, settings.word_dropout)
         committed = doubt(self._played[rows], rng, settings.prefix_noise, settings.prefix_flips)
         frames = to_model(images, self._device, light)
-        return self._batch(frames, tokens, mask, rows, committed, int(rng.integers(2**62)))
+        others = self._others(rows, states.astype(np.float32), step)
+        return self._batch(frames, tokens, mask, rows, committed, int(rng.integers(2**62)), others)
 
     def held_out(self, kind: str) -> Iterator[Batch]:
         """The same held-out samples at every call, unaugmented, with "train" or "held_out" sentences."""
@@ -100,9 +125,23 @@ class Batches:
         chosen = np.sort(rng.choice(self._held_out, count, replace=False))
         for start in range(0, count, self._settings.batch):
             rows = chosen[start : start + self._settings.batch]
-            tokens, mask = self._prompts.encode(self._say(rows, kind, rng), self._states[rows])
+            tokens, mask = self._prompts.encode(self._say(self._tasks[rows], kind, rng), self._states[rows])
             images = to_model(np.ascontiguousarray(self._images[rows]), self._device)
             yield self._batch(images, tokens, mask, rows, self._played[rows], start)
+
+    def _others(self, rows: NDArray[np.int64], states: NDArray[np.float32], step: int) -> Others | None:
+        """One other thing, drawn anew, for each sample in whose scene one can be asked for and nothing was moved."""
+        chosen = np.flatnonzero(self._open[rows])
+        if self._settings.elsewhere == 0 or len(chosen) == 0:
+            return None
+        rng = np.random.default_rng([self._settings.seed, OTHERS, step, self._share[0]])
+        episodes = self._episodes[rows[chosen]]
+        count = (self._elsewhere[episodes] >= 0).sum(axis=1)
+        column = rng.integers(count)
+        sentence = self._say(self._elsewhere[episodes, column], "train", rng)
+        tokens, mask = self._prompts.encode(sentence, states[chosen], rng, self._settings.word_dropout)
+        told = (chosen, tokens, mask, self._closing[episodes, column])
+        return Others(*(torch.from_numpy(array).to(self._device) for array in told))
 
     def _rows(self, first: int, count: int) -> NDArray[np.int64]:
         """Samples `first` to `first + count` of an endless row of shuffled epochs."""
@@ -118,9 +157,9 @@ class Batches:
             count -= len(parts[-1])
         return np.concatenate(parts)
 
-    def _say(self, rows: NDArray[np.int64], kind: str, rng: np.random.Generator) -> NDArray[np.int64]:
-        """A sentence of `kind` for the task of each row."""
-        ranges = self._sentences[kind][self._tasks[rows]]
+    def _say(self, tasks: NDArray[np.int64], kind: str, rng: np.random.Generator) -> NDArray[np.int64]:
+        """A sentence of `kind` for each task."""
+        ranges = self._sentences[kind][tasks]
         return rng.integers(ranges[:, 0], ranges[:, 1])
 
     def _batch(
@@ -131,6 +170,7 @@ class Batches:
         rows: NDArray[np.int64],
         committed: NDArray[np.float32],
         seed: int,
+        others: Others | None = None,
     ) -> Batch:
         generator = torch.Generator(self._device)
         generator.manual_seed(seed)
@@ -146,8 +186,16 @@ class Batches:
             committed=put(committed),
             places=put(self._places[rows]),
             known=put(self._known[rows]),
+            others=others,
             generator=generator,
         )
+
+
+def _positions(state: Normalizer, places: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Positions [..., 3] as a state of `width` numbers has them, normalised."""
+    padded = np.zeros((*places.shape[:-1], width), np.float32)
+    padded[..., : places.shape[-1]] = places
+    return np.ascontiguousarray(state.normalize(padded)[..., : places.shape[-1]])
 
 
 def all_sentences(demonstrations: Demonstrations) -> list[str]:

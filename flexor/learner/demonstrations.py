@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.errors import FlexorError
+from flexor.learner.elsewhere import Elsewhere, read_elsewhere
 from flexor.learner.sentences import Sentences, read_sentences
 from flexor.pi05.images import resize_with_pad
 from flexor.runtime.draft_folder import draft_folder, sweep_drafts
 from flexor.runtime.episodes.corrections import corrections_file
 from flexor.runtime.episodes.episode import Episode, read_episode
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
+EACH = {"spoken": "spoken", "origins": "origin"}
+"""What a cache says of each episode, and its name among that episode's samples."""
+
 LEAVE_OUT = "leave it out: remove the file, or call it no success (flexor episodes label DIR ID --outcome unknown)"
 
 
@@ -43,6 +47,8 @@ class Demonstrations:
         task_names: sorted.
         sentences: of each task, in the order of task_names; empty where the recordings came without sentences.json.
         spoken: what the robot was told, one sentence an episode, by its number.
+        elsewhere: what else could have been asked for in each episode; nothing where the recordings came without
+            elsewhere.json.
         hz: control rate of the recordings.
         render: how their frames were drawn, where the simulator has several ways (flexor.sim.libero); None elsewhere.
         digest: names the content, for the identity of a training run.
@@ -57,6 +63,7 @@ class Demonstrations:
     task_names: tuple[str, ...]
     sentences: tuple[Sentences, ...]
     spoken: tuple[str, ...]
+    elsewhere: Elsewhere
     hz: float
     render: str | None
     digest: str
@@ -95,7 +102,8 @@ def load_demonstrations(
     horizon: int,
     on_episode: Callable[[int, int], None] | None = None,
 ) -> Demonstrations:
-    """Read `root/episodes/*.mcap`, by way of `root/cache-<hash>` when that was done before, and `root/sentences.json`.
+    """Read `root/episodes/*.mcap`, by way of `root/cache-<hash>` when that was done before, and what lies beside
+    them: sentences.json and elsewhere.json.
 
     What a process that was killed in here left of a cache is removed first.
 
@@ -123,6 +131,9 @@ def load_demonstrations(
         raise DemonstrationError(f"cannot write the training cache {cache}: {error}; free the disk") from error
     meta = json.loads((cache / "meta.json").read_text())
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "played", "tasks", "episodes")}
+    others = root / "elsewhere.json"
+    if others.exists():
+        digest += hashlib.sha256(others.read_bytes()).hexdigest()[:8]
     if sentences is not None and (missing := sorted(set(meta["task_names"]) - sentences.keys())):
         raise DemonstrationError(f"{path} lacks the tasks {missing}; add them, or collect again")
     return Demonstrations(
@@ -130,6 +141,7 @@ def load_demonstrations(
         task_names=tuple(meta["task_names"]),
         sentences=() if sentences is None else tuple(sentences[name] for name in meta["task_names"]),
         spoken=tuple(meta["spoken"]),
+        elsewhere=read_elsewhere(others, meta["origins"], meta["task_names"]),
         hz=meta["hz"],
         render=meta["render"],
         digest=digest,
@@ -225,6 +237,7 @@ def read_samples(
     return {
         "key": (episode.meta.task, file.name),
         "spoken": episode.meta.prompt,
+        "origin": (episode.meta.robot, episode.meta.task, str(episode.meta.seed)),
         "intervened": episode.interventions[starts],
         "states": episode.states[starts],
         "actions": action_chunks(episode.labels, starts, horizon),
@@ -248,5 +261,5 @@ def _finish(draft: Path, rows: list[dict[str, Any]], views: int, size: int, told
         np.lib.format.write_array_header_1_0(images, header)
         shutil.copyfileobj(raw, images, 2**20)
     (draft / "images.raw").unlink()
-    spoken = [row["spoken"] for row in sorted(rows, key=lambda row: row["key"])]
-    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, "spoken": spoken, **told}))
+    told |= {name: [row[one] for row in sorted(rows, key=lambda row: row["key"])] for name, one in EACH.items()}
+    (draft / "meta.json").write_text(json.dumps({"task_names": task_names, **told}))

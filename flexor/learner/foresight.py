@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flexor.pi05.model import Pi05
 
 EVENTS, AXES = 2, 3  # next grasp and last release; x, y, z
+GRASP = 0
 
 
 def waypoints(
@@ -50,6 +51,17 @@ def waypoints(
     return places, known
 
 
+def untouched(actions: NDArray[np.float32], episodes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Bool [n]: the gripper will close, and has not yet in this episode: nothing was carried away. As `waypoints`."""
+    closing = actions[:, 0, -1] > 0
+    before = np.zeros(len(actions), bool)
+    for episode in np.unique(episodes):
+        rows = np.flatnonzero(episodes == episode)
+        if closing[rows].any():
+            before[rows[: int(np.argmax(closing[rows]))]] = True
+    return before
+
+
 class Foresight(nn.Module):
     """The head and the hook by which it reads a model's prefix."""
 
@@ -75,10 +87,16 @@ class Foresight(nn.Module):
         Raises:
             RuntimeError: nothing was encoded before.
         """
+        errors = (self._guess(first_text_token) - places).square().mean(dim=-1)
+        return (errors * known).sum() / known.sum().clamp(min=1)
+
+    def grasp_loss(self, first_text_token: int, places: Tensor) -> Tensor:
+        """The same for the next grasp alone, known of every sample; places: float32 [B, 3], normalised."""
+        return (self._guess(first_text_token)[:, GRASP] - places).square().mean()
+
+    def _guess(self, first_text_token: int) -> Tensor:
         if self._hidden is None:
             raise RuntimeError("foresight has no prefix to read; call the model's encode before loss")
         hidden, self._hidden = self._hidden[:, first_text_token].float(), None
         hidden = hidden * torch.rsqrt(hidden.square().mean(dim=-1, keepdim=True) + 1e-6)
-        guess = self.head(hidden).float().unflatten(-1, (EVENTS, AXES))
-        errors = (guess - places).square().mean(dim=-1)
-        return (errors * known).sum() / known.sum().clamp(min=1)
+        return self.head(hidden).float().unflatten(-1, (EVENTS, AXES))

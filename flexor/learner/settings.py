@@ -30,6 +30,7 @@ class PretrainSettings(BaseModel):
         shift_pixels: largest shift of a frame, with its edge repeated.
         brightness, contrast, colour: half-widths of the factors drawn for each frame (colour: for each channel).
         foresight: weight of the training-only loss that asks where the gripper will close and let go; 0 leaves it out.
+        elsewhere: weight of the same loss for what else could have been asked for, where `flexor elsewhere` noted it.
         word_dropout: share of the sentences' words replaced by the unknown word, so that one is no surprise later.
         held_out: share of the episodes that is never trained on.
         evaluation_samples: held-out samples behind one row of held-out numbers.
@@ -65,6 +66,7 @@ class PretrainSettings(BaseModel):
     contrast: float = Field(default=0.2, ge=0, lt=1)
     colour: float = Field(default=0.1, ge=0, lt=1)
     foresight: float = Field(default=1.0, ge=0)
+    elsewhere: float = Field(default=1.0, ge=0)
     word_dropout: float = Field(default=0.02, ge=0, lt=1)
     held_out: float = Field(default=0.05, gt=0, le=0.5)
     evaluation_samples: int = Field(default=256, gt=0)

@@ -102,7 +102,7 @@ class Trainer:
         self.optimiser = Optimiser(self._trained, settings, self._crew)
         self.position = 0
         self._used_s = 0.0
-        self._foresight_loss = 0.0
+        self._foresight_loss = self._elsewhere_loss = 0.0
         self._losses: list[float] = []
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,8 @@ class Trainer:
     def _learn(self, batch: Batch, rate: float) -> float:
         self.model.train()
         with self._autocast():
-            prefix = self.model.encode(batch.images, batch.tokens, None, batch.token_mask)
+            seen = self.model.look(batch.images)
+            prefix = self.model.read(seen, batch.tokens, None, batch.token_mask)
             settings = self.settings
             loss, _ = flow_loss(
                 self.model,
@@ -199,10 +200,14 @@ class Trainer:
             )
             image_tokens = batch.images.shape[1] * self.config.vision.tokens
             foresight = self.foresight.loss(image_tokens, batch.places, batch.known)
-        (loss + settings.foresight * foresight).backward()
-        told = torch.stack([loss.detach(), foresight.detach()]).float().cpu()
+            elsewhere = loss.new_zeros(())
+            if batch.others is not None:
+                self.model.read(seen[batch.others.rows], batch.others.tokens, None, batch.others.token_mask)
+                elsewhere = self.foresight.grasp_loss(image_tokens, batch.others.places)
+        (loss + settings.foresight * foresight + settings.elsewhere * elsewhere).backward()
+        told = torch.stack([loss.detach(), foresight.detach(), elsewhere.detach()]).float().cpu()
         self._crew.average([*self.optimiser.gradients(), told])
-        value, self._foresight_loss = told.tolist()
+        value, self._foresight_loss, self._elsewhere_loss = told.tolist()
         if not np.isfinite(value):
             raise FlexorError(
                 f"the loss of step {self.position} is {value}; the last checkpoint stands: lower muon_lr and adamw_lr "
@@ -217,6 +222,7 @@ class Trainer:
             row = {
                 "train/loss": float(np.mean(self._losses)),
                 "train/foresight": self._foresight_loss,
+                "train/elsewhere": self._elsewhere_loss,
                 "train/rate": self.optimiser.rate(self.position - 1, spent),
                 "train/samples": self.samples,
                 "train/seconds": self._used_s,

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from flexor.learner.demonstrations import DemonstrationError, episode_identity, read_samples
+from flexor.learner.elsewhere import Elsewhere
 from flexor.learner.lora.episode_set import EpisodeSet
 from flexor.learner.lora.recording_form import RecordingForm
 from flexor.learner.lora.served_prompts import ServedPrompts
@@ -117,6 +118,7 @@ class SampleStore:
             task_names=tuple(tasks),
             sentences=tuple(known.get(task, Sentences((), ())) for task in tasks),
             spoken=tuple(heads[one][1] for one in ids),
+            elsewhere=Elsewhere.nothing(len(ids)),
             hz=heads[ids[0]][2],
             render=None,
             digest=hashlib.sha256(told.encode()).hexdigest()[:16],

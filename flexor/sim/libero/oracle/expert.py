@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from flexor.sim.libero.goal import Goal, Part
 from flexor.sim.libero.oracle import drawer, knob, microwave, plate, rack
 from flexor.sim.libero.oracle.grasps import kind
-from flexor.sim.libero.oracle.holding import carry, grasp, is_at, is_held, is_let_go, leave, retreat
+from flexor.sim.libero.oracle.holding import carry, grasp_for, is_at, is_held, is_let_go, leave, retreat
 from flexor.sim.libero.oracle.places import place_for
+from flexor.sim.libero.oracle.reach import reach
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
@@ -25,11 +26,13 @@ class Expert:
 
     Attributes:
         phase: what the last action was about, in words.
+        closes_at: where the gripper will close on an object, [3] m, while that is what the last action was about.
     """
 
     def __init__(self, stage: Stage, goal: Goal | None = None) -> None:
         self.stage, self.goal = stage, goal or stage.goal
         self.phase = ""
+        self.closes_at: NDArray[np.float64] | None = None
         self._shapes = Shapes(stage)
         self._parts = sorted(self.goal.parts, key=self._order)
 
@@ -40,6 +43,7 @@ class Expert:
 
     def act(self) -> NDArray[np.float32]:
         """The next action, float32 [7] in [-1, 1], for the stage as it is now."""
+        self.closes_at = None
         held = [part for part in self._parts if self._in_hand(part)]
         for part in held or self._parts:
             action = self._work(part)
@@ -75,7 +79,9 @@ class Expert:
             return self._in_phase("carry", part.thing, carry(stage, shapes, part, place))
         if part.holds(stage):
             return self._leave(part.thing)
-        return self._in_phase("grasp", part.thing, grasp(stage, shapes, part.thing, place))
+        hold = grasp_for(stage, shapes, part.thing, place)
+        self.closes_at = hold.point
+        return self._in_phase("grasp", part.thing, reach(stage, shapes, hold, part.thing))
 
     def _leave(self, name: str) -> NDArray[np.float32] | None:
         """The next action away from an object that lies well; None when it is out of the hand."""

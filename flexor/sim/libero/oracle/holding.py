@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.sim.libero.goal import Part
-from flexor.sim.libero.oracle.grasps import best_grasp
+from flexor.sim.libero.oracle.grasps import Grasp, best_grasp
 from flexor.sim.libero.oracle.motion import CLOSE, OPEN, UP, step_along, upright
 from flexor.sim.libero.oracle.places import Place
-from flexor.sim.libero.oracle.reach import reach, rising_first
+from flexor.sim.libero.oracle.reach import rising_first
 from flexor.sim.libero.oracle.shapes import Shapes
 from flexor.sim.libero.stage import Stage
 
@@ -42,10 +42,10 @@ def is_held(stage: Stage, shapes: Shapes, name: str) -> bool:
     return stage.fingers_touching(name) == 2 and float(np.abs(stage.finger_speeds()).max()) < STILL
 
 
-def grasp(stage: Stage, shapes: Shapes, name: str, place: Place) -> NDArray[np.float32]:
-    """One step towards having an object in the hand, so that it can be put there."""
+def grasp_for(stage: Stage, shapes: Shapes, name: str, place: Place) -> Grasp:
+    """How an object is taken hold of, so that it can be put there."""
     move = place.point - _foot(stage, shapes, name, place) if place.align is None else None
-    return reach(stage, shapes, best_grasp(stage, shapes, name, move), name)
+    return best_grasp(stage, shapes, name, move)
 
 
 def _foot(stage: Stage, shapes: Shapes, name: str, place: Place) -> NDArray[np.float64]:
