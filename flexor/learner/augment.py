@@ -55,6 +55,29 @@ def shift(images: NDArray[np.uint8], rng: np.random.Generator, pixels: int) -> N
     return shifted
 
 
+def paste(images: NDArray[np.uint8], rng: np.random.Generator, things: int, size: int) -> NDArray[np.uint8]:
+    """Lay up to `things` boxes and ellipses, each of one colour, into every frame of uint8 [B, V, S, S, 3].
+
+    After random erasing (Zhong et al., arXiv 1708.04896): what else lies on the table means nothing.
+
+    Args:
+        things: largest number of them in a frame; each number from 0 on is as likely.
+        size: largest width and height, pixels.
+    """
+    if things == 0:
+        return images
+    pasted, side = images.copy(), images.shape[2]
+    for frame in np.ndindex(*images.shape[:2]):
+        for _ in range(int(rng.integers(0, things + 1))):
+            middle, half = rng.uniform(0, side, 2), rng.uniform(1, size / 2, 2)
+            low, high = np.maximum(np.ceil(middle - half), 0).astype(int), np.ceil(middle + half).astype(int)
+            window = pasted[frame][low[0] : high[0], low[1] : high[1]]
+            down, right = np.ogrid[: window.shape[0], : window.shape[1]]
+            off = ((down + low[0] - middle[0]) / half[0]) ** 2 + ((right + low[1] - middle[1]) / half[1]) ** 2
+            window[off <= (1.0 if rng.random() < 0.5 else np.inf)] = rng.integers(0, 256, 3)
+    return pasted
+
+
 def doubt(committed: NDArray[np.float32], rng: np.random.Generator, noise: float, flips: float) -> NDArray[np.float32]:
     """Make committed actions as little to be relied on as those of a chunk that the policy itself made a while ago.
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flexor.learner.augment import Photometry, doubt, shift, to_model
+from flexor.learner.augment import Photometry, doubt, paste, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
 from flexor.learner.foresight import untouched, waypoints
 from flexor.learner.prompt_table import PromptTable
@@ -109,6 +109,7 @@ class Batches:
         count = settings.batch // parts
         rows = self._rows(step * settings.batch + part * count, count)
         images = shift(self._images[rows], rng, settings.shift_pixels)
+        images = paste(images, rng, settings.things, settings.thing_pixels)
         light = Photometry.draw(images, rng, settings.brightness, settings.contrast, settings.colour)
         states = self._states[rows] + rng.normal(0, settings.state_noise, (len(rows), self._states.shape[1]))
         sentence = self._say(self._tasks[rows], "train", rng)

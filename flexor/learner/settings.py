@@ -28,6 +28,7 @@ class PretrainSettings(BaseModel):
         ema: largest decay of the averaged weights, which are the ones that ship.
         state_noise: standard deviation added to the normalised state.
         shift_pixels: largest shift of a frame, with its edge repeated.
+        things, thing_pixels: how many things of one colour are laid into a frame at most, and how large at most.
         brightness, contrast, colour: half-widths of the factors drawn for each frame (colour: for each channel).
         foresight: weight of the training-only loss that asks where the gripper will close and let go; 0 leaves it out.
         elsewhere: weight of the same loss for what else could have been asked for, where `flexor elsewhere` noted it.
@@ -62,6 +63,8 @@ class PretrainSettings(BaseModel):
     ema: float = Field(default=0.997, ge=0, lt=1)
     state_noise: float = Field(default=0.02, ge=0)
     shift_pixels: int = Field(default=3, ge=0)
+    things: int = Field(default=0, ge=0)
+    thing_pixels: int = Field(default=14, ge=2)
     brightness: float = Field(default=0.2, ge=0, lt=1)
     contrast: float = Field(default=0.2, ge=0, lt=1)
     colour: float = Field(default=0.1, ge=0, lt=1)

@@ -17,6 +17,7 @@ from flexor.pi05.attention import mask_bias, rotary
 from flexor.pi05.config import Pi05Config
 from flexor.pi05.expert import Expert, embed_time, flow_times
 from flexor.pi05.gemma import GemmaLayer, RmsNorm
+from flexor.pi05.precision import steady
 from flexor.pi05.prefix import Prefix
 from flexor.pi05.siglip import Siglip
 
@@ -178,7 +179,7 @@ class Pi05(nn.Module):
 
     def _embed(self, seen: Tensor, tokens: Tensor) -> Tensor:
         """Image tokens, then text tokens times sqrt(width): [B, N, width]."""
-        words = self.token_embedding(tokens) * math.sqrt(self.config.prefix.width)
+        words = steady(self.token_embedding(tokens)) * math.sqrt(self.config.prefix.width)
         projected = self.projector(seen.to(self.projector.weight.dtype)).flatten(1, 2)
         return torch.cat((projected.to(words.dtype), words), dim=1)
 

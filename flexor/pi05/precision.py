@@ -31,6 +31,15 @@ def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 def follow(x: Tensor, weight: Tensor) -> Tensor:
     """x in the dtype of the stack that begins with `weight`, where that is narrower than float32.
 
-    With float32 weights x stays as it is: then it is autocast, if anything, that narrows.
+    With float32 weights x stays as it is, and under autocast: then it is autocast, if anything, that narrows.
     """
-    return x if weight.dtype == torch.float32 else x.to(weight.dtype)
+    return x if weight.dtype == torch.float32 or _under_autocast(x) else x.to(weight.dtype)
+
+
+def steady(x: Tensor) -> Tensor:
+    """x in float32 under autocast, which narrows products alone, whatever it was read from; as it is otherwise."""
+    return x.float() if _under_autocast(x) else x
+
+
+def _under_autocast(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)

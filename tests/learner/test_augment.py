@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flexor.learner.augment import Photometry, doubt, shift, to_model
+from flexor.learner.augment import Photometry, doubt, paste, shift, to_model
 from flexor.pi05 import images as pi05_images
 
 CPU = torch.device("cpu")
@@ -36,6 +36,28 @@ def test_every_shifted_frame_is_a_window_of_the_frame_with_its_edge_repeated(fra
 
 def test_no_shift_is_no_change(frames: np.ndarray):
     np.testing.assert_array_equal(shift(frames, np.random.default_rng(1), 0), frames)
+
+
+def test_pasted_things_are_few_of_one_colour_each_and_no_larger_than_said():
+    frames = np.full((60, 2, 32, 32, 3), 7, np.uint8)
+    pasted = paste(frames, np.random.default_rng(1), 1, 6)
+    counts, shapes = [0, 0], set()
+    for frame in pasted.reshape(-1, 32, 32, 3):
+        changed = (frame != 7).any(axis=2)
+        colours = np.unique(frame[changed], axis=0)
+        assert len(colours) <= 1
+        counts[len(colours)] += 1
+        if changed.any():
+            rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+            high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+            assert high <= 6 and wide <= 6
+            shapes.add(bool(changed.sum() == high * wide))
+    assert min(counts) > 30 and shapes == {True, False}  # boxes and ellipses
+    assert (frames == 7).all()
+
+
+def test_nothing_is_pasted_where_nothing_is_asked_for(frames: np.ndarray):
+    assert paste(frames, np.random.default_rng(1), 0, 6) is frames
 
 
 def test_factors_of_one_change_nothing(frames: np.ndarray):

@@ -13,14 +13,14 @@ from flexor.errors import FlexorError
 from flexor.pi05.model import Pi05
 
 
-def hold_in_8_bits(model: Pi05) -> int:
+def hold_in_8_bits(model: Pi05) -> tuple[str, ...]:
     """Replace the linear layers of image tower and prefix; the projector between them stays as it is.
 
     Args:
         model: on the CPU, without gradients; changed in place.
 
     Returns:
-        How many were replaced.
+        The names of those that were replaced.
 
     Raises:
         FlexorError: bitsandbytes is not installed.
@@ -29,17 +29,18 @@ def hold_in_8_bits(model: Pi05) -> int:
         from bitsandbytes.nn.modules import Linear8bitLt
     except ModuleNotFoundError as error:
         raise FlexorError("load_in_8bit needs bitsandbytes; pip install 'flexor[torch]'") from error
-    count = 0
-    for tower in (model.vision.layers, model.prefix_layers):
-        for owner in [module for module in tower.modules() if not isinstance(module, nn.Linear)]:
-            for name, linear in list(owner.named_children()):
-                if isinstance(linear, nn.Linear):
-                    setattr(owner, name, _rounded(linear, Linear8bitLt))
-                    count += 1
-    return count
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and _reads(name)]
+    for name in linear:  # the last reference to a layer's own weights goes before the next is rounded
+        model.set_submodule(name, _rounded(model.get_submodule(name), Linear8bitLt))
+    return tuple(linear)
 
 
-def _rounded(linear: nn.Linear, kind: type[nn.Linear]) -> nn.Module:
+def _reads(name: str) -> bool:
+    return name.startswith(("vision.layers.", "prefix_layers."))
+
+
+def _rounded(linear: nn.Module, kind: type[nn.Linear]) -> nn.Module:
+    assert isinstance(linear, nn.Linear)
     bias = linear.bias is not None
     held = kind(linear.in_features, linear.out_features, bias=bias, has_fp16_weights=False, threshold=0.0)  # type: ignore[call-arg]
     held.load_state_dict(linear.state_dict())

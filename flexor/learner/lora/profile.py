@@ -96,7 +96,10 @@ def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> d
     if sorted(wrapped) != sorted(targets):
         odd = sorted(set(wrapped) ^ set(targets))
         raise FlexorError(f"profile {profile}: PEFT wrapped {len(wrapped)} modules of {len(targets)}; odd: {odd[:3]}")
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    factors = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for factor in factors.values():
+        factor.data = factor.data.float()  # PEFT gives them the dtype of the weight that they go with
+    return factors
 
 
 def parameter_names(projection: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flexor.learner.augment import Photometry, doubt, shift, to_model
+from flexor.learner.augment import Photometry, doubt, paste, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
 from flexor.learner.lora.served_prompts import ServedPrompts
 from flexor.learner.lora.settings import LoraSettings
@@ -71,6 +71,7 @@ class SamplePool:
         told.update(self._spoken(row).encode())
         if encoding > 0:
             varied = (settings.shift_pixels, settings.brightness, settings.contrast, settings.colour)
+            varied += (settings.things, settings.thing_pixels)
             told.update(
                 repr((settings.seed, demonstrations.number(row), encoding, *varied, settings.state_noise)).encode()
             )
@@ -89,10 +90,11 @@ class SamplePool:
             frames = to_model(np.array(images), torch.device("cpu"))
         else:
             rng = np.random.default_rng([settings.seed, self._demonstrations.number(row), encoding])
-            shifted = shift(np.array(images), rng, settings.shift_pixels)
-            light = Photometry.draw(shifted, rng, settings.brightness, settings.contrast, settings.colour)
+            varied = shift(np.array(images), rng, settings.shift_pixels)
+            varied = paste(varied, rng, settings.things, settings.thing_pixels)
+            light = Photometry.draw(varied, rng, settings.brightness, settings.contrast, settings.colour)
             states = (states + rng.normal(0, settings.state_noise, states.shape)).astype(np.float32)
-            frames = to_model(shifted, torch.device("cpu"), light)
+            frames = to_model(varied, torch.device("cpu"), light)
             others = self._others[self._demonstrations.tasks[row]]
             if others and encoding % 2 == 0:
                 sentence = others[int(rng.integers(len(others)))]

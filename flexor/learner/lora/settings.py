@@ -25,6 +25,7 @@ class LoraSettings(BaseModel):
         replay_share: share of samples that are of the base's own demonstrations, where there are any.
         lr, warmup_steps, final_lr, weight_decay, clip: of AdamW, its cosine schedule and the norm of its gradients.
         ema: largest decay of the averaged factors, which are the ones that are published.
+        things, thing_pixels: how many things of one colour are laid into a varied frame at most, and how large at most.
         load_in_8bit: image tower and prefix are held in 8 bits (bitsandbytes): less memory, more time.
         gradient_checkpointing: what prefix layers keep for a gradient is computed again when it is needed: less memory,
             more time; of no use in the profile expert, which needs none.
@@ -56,6 +57,8 @@ class LoraSettings(BaseModel):
     prefix_flips: float = Field(default=0.15, ge=0, le=1)
     state_noise: float = Field(default=0.02, ge=0)
     shift_pixels: int = Field(default=3, ge=0)
+    things: int = Field(default=0, ge=0)
+    thing_pixels: int = Field(default=14, ge=2)
     brightness: float = Field(default=0.2, ge=0, lt=1)
     contrast: float = Field(default=0.2, ge=0, lt=1)
     colour: float = Field(default=0.1, ge=0, lt=1)

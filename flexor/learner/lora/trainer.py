@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from flexor.errors import FlexorError
 from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from flexor.learner.curves import Curves
-from flexor.learner.lora.eight_bit_prefix import hold_in_8_bits
 from flexor.learner.lora.factors import Factors
+from flexor.learner.lora.frozen_base import open_frozen_base
 from flexor.learner.lora.mix import Mix
 from flexor.learner.lora.prefix_sources import Prefixes, prefix_sources
 from flexor.learner.lora.sample_mix import SampleMix
@@ -26,7 +26,6 @@ from flexor.learner.lora.settings import LoraSettings
 from flexor.pi05 import lora
 from flexor.pi05.flow import flow_loss
 from flexor.runtime.inference.bundle import Bundle
-from flexor.runtime.inference.torch_engine import load_model
 
 DRAWS = 1  # the stream of random numbers of a step; 0 is the order of samples
 HELD_OUT_SAMPLES, HELD_OUT_BATCH = 256, 16
@@ -91,10 +90,7 @@ class LoraTrainer:
     ) -> None:
         torch.set_num_threads(settings.threads)
         self.settings, self._pools = settings, list(pools)
-        self.model = load_model(bundle, torch.float32)
-        self.model.recompute = settings.gradient_checkpointing
-        if settings.load_in_8bit:
-            hold_in_8_bits(self.model)
+        self.model = open_frozen_base(bundle, settings)
         self.factors = Factors(
             self.model, settings.profile, settings.r, settings.lora_alpha, settings.seed, settings.ema
         )

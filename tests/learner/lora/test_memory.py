@@ -13,6 +13,7 @@ from small_learners import settings, trainer_of
 from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
 from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.torch_engine import load_model
 
 QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
 
@@ -59,6 +60,24 @@ def test_a_base_in_8_bits_takes_a_quarter_and_teaches_nearly_the_same(base: Bund
     assert losses[True][0] == pytest.approx(losses[False][0], rel=0.02)
     assert losses[True][1] == pytest.approx(losses[False][1], rel=0.05)
     assert losses[True][1] < losses[True][0]
+
+
+def test_a_base_held_narrow_computes_what_autocast_makes_of_a_wide_one(base: Bundle, changed: Path, tmp_path: Path):
+    narrow = trainer_of(base, changed, tmp_path / "narrow", precision="bf16", steps=3)
+    wide = trainer_of(base, changed, tmp_path / "wide", precision="bf16", steps=3)
+    own, loaded = dict(wide.model.named_parameters()), load_model(base, torch.float32).state_dict()
+    frozen = [name for name, parameter in own.items() if not parameter.requires_grad]
+    for name in frozen:
+        own[name].data = loaded[name.replace(".base_layer", "")]
+    held = {name: parameter for name, parameter in narrow.model.named_parameters() if name in frozen}
+    products = [name for name in frozen if "_proj.base_layer.weight" in name and "action" not in name]
+    assert products and all(held[name].dtype == torch.bfloat16 for name in products)
+    assert all(factor.dtype == torch.float32 for factor in narrow.factors.live.values())
+    for step in range(3):
+        assert narrow.step(1.0) == wide.step(1.0), step
+    for name, factors in narrow.factors.published().items():
+        for factor, other in zip(factors, wide.factors.published()[name], strict=True):
+            np.testing.assert_array_equal(factor, other)
 
 
 @pytest.mark.parametrize(
