@@ -11,12 +11,12 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from flexor.learner.lora.factors import Factors
+from flexor.learner.lora.profile import ADAPTER
 from flexor.pi05.model import Pi05
 from flexor.pi05.normalize import NormStats
 from flexor.runtime.inference.bundle import NORM_STATS, TOKENIZER, Bundle
 from flexor.runtime.inference.bundle_writer import write_bundle
-
-BASE_LAYER, FACTORS = ".base_layer.", ".lora_"  # in the names that PEFT gives to parameters
+from flexor.runtime.inference.torch_engine import load_model
 
 
 @torch.no_grad()
@@ -26,25 +26,19 @@ def write_merged(out: Path, base: Bundle, model: Pi05, factors: Factors, origin:
     Args:
         out: folder of the new bundle; a bundle that lies there is replaced.
         base: whose tokenizer, statistics and description it keeps.
-        model: that carries the factors; unchanged afterwards.
+        model: that carries the factors.
         factors: its factors.
         origin: what bundle.json says of where it came from.
 
     Raises:
         BundleError: `out` is something else than a bundle.
     """
-    wrapped = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    # The base's own numbers, not those that the learner holds: they may be narrower.
+    weights = {name: tensor.numpy().copy() for name, tensor in load_model(base, torch.float32).state_dict().items()}
     with factors.averaged():
-        for module in wrapped:
-            module.merge()
-        weights = {
-            # A copy: a view would be taken back with the factors, below.
-            name.replace(BASE_LAYER, "."): tensor.detach().float().cpu().numpy().copy()
-            for name, tensor in model.state_dict().items()
-            if FACTORS not in name
-        }
-        for module in wrapped:
-            module.unmerge()
+        for name, module in model.named_modules():
+            if isinstance(module, LoraLayer):
+                weights[f"{name}.weight"] += module.get_delta_weight(ADAPTER).float().cpu().numpy()  # type: ignore[operator]
     stats = json.loads((base.path / NORM_STATS).read_text())
     return write_bundle(
         out,

@@ -153,6 +153,18 @@ def test_a_merged_bundle_computes_what_was_trained_and_the_model_is_as_it_was(
         torch.testing.assert_close(chunk_of(trainer.model), untouched, rtol=1e-4, atol=1e-5)
 
 
+def test_a_merged_bundle_keeps_the_bases_own_numbers_where_nothing_was_learned(
+    base: Bundle, changed: Path, tmp_path: Path
+):
+    trainer = trainer_of(base, changed, tmp_path, precision="bf16", steps=2)  # which holds its base narrower
+    trainer.run(lambda standing: None)
+    merged = write_merged(tmp_path / "merged", base, trainer.model, trainer.factors, {"learned_from": base.id})
+    before, after = (load_model(bundle, torch.float32).state_dict() for bundle in (base, merged))
+    changed_ones = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed_ones <= {f"{name}.weight" for name in target_sizes(base.model_config)}
+    assert len(changed_ones) > 5
+
+
 def chunk_of(model: Pi05) -> torch.Tensor:
     """Actions for one fixed observation and noise."""
     config, generator = model.config, torch.Generator().manual_seed(3)
