@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flexor.errors import FlexorError
+from flexor.runtime.driving.adviser import Adviser, Expert
 from flexor.runtime.driving.control_loop import Live
 from flexor.runtime.driving.corrector import CorrectionSettings, Corrector
 from flexor.runtime.driving.daemon import Daemon
@@ -66,6 +67,7 @@ class RobotSession:
             parts.callback(self._robot.close)
             self._person = Operator(self._robot.spec, self._devices, settings.operator) if self._devices else None
             self._expert = corrector_of(self._robot, settings.correct) if self._correctable else None
+            self._adviser = Adviser(expert_of(self._robot)) if self._correctable else None
             self._client = parts.enter_context(PolicyClient(self._address, settings.reply_timeout_s))
             self._recorder = parts.enter_context(EpisodeRecorder(self._log, self._images))
             self._open = parts.pop_all()
@@ -83,6 +85,7 @@ class RobotSession:
         self,
         *,
         correcting: bool,
+        advised: bool = False,
         stopped: Callable[[], bool],
         watch: Callable[[Live], None],
         report: RunReport | None = None,
@@ -91,6 +94,7 @@ class RobotSession:
 
         Args:
             correcting: whether the expert may take over; a person may at any time.
+            advised: whether the expert says at every step what it would do.
             stopped, watch, report: as Daemon has them.
         """
         return Daemon(
@@ -100,6 +104,7 @@ class RobotSession:
             self._settings,
             calibration=self._calibration,
             intervener=self._person or (self._expert if correcting else None),
+            adviser=self._adviser if advised else None,
             judge=self._person,
             report=report,
             stopped=stopped,
@@ -113,7 +118,16 @@ def corrector_of(robot: Robot, settings: CorrectionSettings) -> Corrector:
     Raises:
         FlexorError: the robot has none.
     """
+    return Corrector(expert_of(robot), settings)
+
+
+def expert_of(robot: Robot) -> Callable[[], Expert]:
+    """What makes experts for the present episode of a simulated robot.
+
+    Raises:
+        FlexorError: the robot has none.
+    """
     make_expert = getattr(robot, "expert", None)
     if make_expert is None:
         raise FlexorError(f"robot {robot.spec.name} has no expert that could take over; leave --correct out")
-    return Corrector(make_expert, settings)
+    return make_expert

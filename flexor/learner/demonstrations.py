@@ -238,7 +238,7 @@ def read_samples(
         "key": (episode.meta.task, file.name),
         "spoken": episode.meta.prompt,
         "origin": (episode.meta.robot, episode.meta.task, str(episode.meta.seed)),
-        "intervened": episode.interventions[starts],
+        "shown": (episode.interventions | episode.advised)[starts],
         "states": episode.states[starts],
         "actions": action_chunks(episode.labels, starts, horizon),
         "played": action_chunks(episode.actions, starts, horizon),

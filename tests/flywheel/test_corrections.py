@@ -11,11 +11,15 @@ from point_world import PointRobot
 from scripted_client import Clock, ScriptedClient
 
 from flexor.errors import FlexorError
-from flexor.flywheel.robot_session import corrector_of
+from flexor.flywheel.robot_session import corrector_of, expert_of
+from flexor.learner.replay.online_pool import OnlinePool
+from flexor.learner.replay.settings import ReplaySettings
+from flexor.runtime.driving.adviser import Adviser
 from flexor.runtime.driving.corrector import CorrectionSettings
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings
 from flexor.runtime.driving.run_report import RunReport
 from flexor.runtime.episodes.episode import Episode, read_episode
+from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.sim.robots import TabletopRobot
 from flexor.sim.scenes import CAMERAS
@@ -78,6 +82,44 @@ def test_what_is_to_be_learned_is_the_experts_action_and_has_frames(corrected: t
     assert [end - begin for begin, end in zip(begins, ends, strict=True)][:-1] == [20] * (len(begins) - 1)
     for begin, end in zip(begins, ends, strict=True):
         assert set(range(begin, end, 2)) <= set(episode.frames[CAMERAS[0]])
+
+
+def test_an_adviser_says_at_every_step_what_it_would_do_and_leaves_the_arm(tmp_path: Path) -> None:
+    robot, clock = TabletopRobot(image_size=32), Clock()
+    try:
+        with EpisodeRecorder(tmp_path) as recorder:
+            daemon = Daemon(
+                robot,
+                IdleClient(clock, lambda step: 0.02),  # type: ignore[arg-type]
+                recorder,
+                adviser=Adviser(expert_of(robot)),
+                now=clock.now,
+                sleep=clock.sleep,
+            )
+            report = daemon.run(1, 3, [next(iter(robot.spec.tasks))])
+        robot.reset(3, next(iter(robot.spec.tasks)))
+        first = robot.expert()()
+    finally:
+        robot.close()
+    episode = read_episode(report.results[0].path)
+    assert report.results[0].outcome == "failure" and report.intervened_steps == 0
+    assert episode.advised.all() and not episode.interventions.any()
+    assert not episode.actions[:, :6].any()  # the arm stood still
+    np.testing.assert_array_equal(episode.labels[0], first)
+    assert episode.labels[:, :3].any(axis=1).all()
+    assert set(range(0, len(episode.steps), 2)) <= set(episode.frames[CAMERAS[0]])
+    (row,) = EpisodeIndex(tmp_path).episodes()
+    assert (row.advised, row.interventions) == (len(episode.steps), 0)
+    assert OnlinePool.of([row], ReplaySettings()).weights[row.task].keys() == {row.id}
+
+
+def test_labels_without_an_adviser_are_no_advice(corrected: tuple[RunReport, Episode]) -> None:
+    assert not corrected[1].advised.any()
+
+
+def test_advice_is_of_an_episode_that_was_begun() -> None:
+    with pytest.raises(RuntimeError, match="begin"):
+        Adviser(lambda: lambda: np.zeros(7, np.float32)).advise()
 
 
 def test_a_robot_without_an_expert_is_refused() -> None:

@@ -141,13 +141,13 @@ def test_a_cycle_collects_so_many_episodes_and_corrects_them_where_that_is_wante
 ) -> None:
     for correct in (True, False):
         made = turned("collect.episodes=4", f"collect.correct={correct}")
-        played: list[bool] = []
+        played: list[tuple[bool, ...]] = []
         monkeypatch.setattr(made, "_robot_side", lambda: None)
         monkeypatch.setattr(made, "_look", lambda: None)
         monkeypatch.setattr(made._triggers, "standing", lambda active: {"success_rate"})
-        monkeypatch.setattr(made, "_play", lambda robot, seed, correcting, played=played: played.append(correcting))
+        monkeypatch.setattr(made, "_play", lambda robot, seed, *helped, played=played: played.append(helped))
         made._collect(1)
-        assert played == [correct] * 4
+        assert played == [(correct, True)] * 4
 
 
 def test_the_learner_is_given_so_long(turned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

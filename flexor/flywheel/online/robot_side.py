@@ -84,12 +84,13 @@ class RobotSide:
         """Of the robot, in their order."""
         return self._session.tasks
 
-    def play(self, seed: int, task: str, correcting: bool) -> EpisodeResult | None:
+    def play(self, seed: int, task: str, correcting: bool, advised: bool = False) -> EpisodeResult | None:
         """One episode in real time, recorded.
 
         Args:
             seed: of the robot.
             correcting: whether the robot's expert may take over; a person may at any time.
+            advised: whether it says at every step what it would do.
 
         Returns:
             None when it was stopped before the episode began.
@@ -105,7 +106,8 @@ class RobotSide:
                 waited = True
                 self._on_line(f"episode {seed} {live.task}: ready?")
 
-        daemon = self._session.daemon(correcting=correcting, stopped=self._stopped_or_dead, watch=watch)
+        helped = {"correcting": correcting, "advised": advised}
+        daemon = self._session.daemon(**helped, stopped=self._stopped_or_dead, watch=watch)
         results = daemon.run(1, seed, [task]).results
         return results[0] if results else None
 

@@ -64,12 +64,15 @@ class CollectSettings(BaseModel):
     Attributes:
         episodes: in each cycle.
         correct: let the simulation's expert take over when an episode goes wrong; a control leaves it out.
+        advise: let it say at every step what it would do there, which is learned from in its place (DAgger); a control
+            leaves that out, and nobody who is not a program can do it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     episodes: int = Field(default=20, ge=1)
     correct: bool = True
+    advise: bool = True
 
 
 class GateSettings(BaseModel):

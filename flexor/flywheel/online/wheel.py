@@ -143,7 +143,7 @@ class Wheel:
         return {"episodes": count}
 
     def _collect(self, cycle: int) -> Row:
-        """Episodes in real time; while a trigger stands that asks for it, somebody corrects them."""
+        """Episodes in real time, advised; while a trigger stands that asks for it, somebody corrects them."""
         self._robot_side()
         seeds = self._seeds.collect(cycle)
         recorded = self._recorded(seeds)
@@ -152,7 +152,8 @@ class Wheel:
         for seed in seeds:
             if seed not in recorded:
                 correcting = self._settings.collect.correct and bool(self._triggers.standing(self._active()))
-                self._play(self._robot_side(), seed, correcting)
+                advised = self._settings.collect.advise and not self._devices
+                self._play(self._robot_side(), seed, correcting, advised)
                 self._look()
         return counts(self._recorded(seeds).values())
 
@@ -248,10 +249,10 @@ class Wheel:
             self._watcher.on_line,
         )
 
-    def _play(self, robot: RobotSide, seed: int, correcting: bool = False) -> None:
+    def _play(self, robot: RobotSide, seed: int, correcting: bool = False, advised: bool = False) -> None:
         """One episode, told."""
         task = self._place.task_of(seed, robot.tasks)
-        result = None if self._stopped() else robot.play(seed, task, correcting)
+        result = None if self._stopped() else robot.play(seed, task, correcting, advised)
         if result is not None:
             self._watcher.on_line(told(result))
         if result is None or self._stopped():  # then the episode may be an abort

@@ -62,7 +62,7 @@ class SampleStore:
     def take(self, root: Path, episode: str) -> None:
         """Read an episode, unless that was done before.
 
-        Of a success every recorded frame is a sample, of anything else those at which somebody intervened.
+        Of a success every recorded frame is a sample, of anything else those at which somebody intervened or advised.
 
         Raises:
             DemonstrationError: it has no sample, or is not in the bundle's RecordingForm, or was told a sentence that
@@ -81,9 +81,11 @@ class SampleStore:
         self._prompts.check(file, recorded.meta.prompt)
         read = read_samples(file, recorded, cameras, size, model.horizon, pixels)
         shape = (len(read["states"]), len(cameras), size, size, 3)
-        chosen = np.full(len(read["states"]), True) if recorded.outcome == "success" else read["intervened"]
+        chosen = np.full(len(read["states"]), True) if recorded.outcome == "success" else read["shown"]
         if not chosen.any():
-            raise DemonstrationError(f"{file} ended as {recorded.outcome} and shows no frame at which somebody helped")
+            raise DemonstrationError(
+                f"{file} ended as {recorded.outcome} and shows no frame at which somebody intervened or advised"
+            )
         arrays = {name: np.ascontiguousarray(read[name][chosen]) for name in ("states", "actions", "played")}
         self._form.check(file, arrays)
         arrays["images"] = np.frombuffer(pixels.getvalue(), np.uint8).reshape(shape)[chosen]

@@ -16,7 +16,7 @@ class ReplaySettings(BaseModel):
         half_life: episodes that began later until an episode counts half.
         used_factor: what an episode counts less for each learner that is done with it.
         exponent: of the weights; 0 draws uniformly, 1 in proportion (0.6: Schaul et al., prioritized replay, 2016).
-        failures: also failures in which nobody intervened; for objectives that learn from them.
+        failures: also failures in which nobody intervened or advised; for objectives that learn from them.
         alpha, window, share_low, share_high: of the online share (flexor.learner.replay.online_share).
         per_task: demonstrations of each task in the reservoir.
     """

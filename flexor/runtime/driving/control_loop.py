@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flexor.runtime.driving.adviser import Adviser
 from flexor.runtime.driving.asker import ChunkAsker
 from flexor.runtime.driving.ending import Ending
 from flexor.runtime.driving.guard import Guard
-from flexor.runtime.driving.intervention import Intervener, Situation, Turns
+from flexor.runtime.driving.intervention import FRAME_EVERY, Intervener, Situation, Turns
 from flexor.runtime.driving.judge import Judge
 from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
@@ -72,6 +73,7 @@ class ControlLoop:
         cameras: list[str],
         calibration: Calibration | None,
         intervener: Intervener | None = None,
+        adviser: Adviser | None = None,
         judge: Judge | None = None,
         hold_limit_s: float,
         now: Callable[[], float],
@@ -93,6 +95,9 @@ class ControlLoop:
         self._judge = judge
         if judge is not None:
             judge.begin()
+        self._adviser = adviser
+        if adviser is not None:
+            adviser.begin()
         self.turns = None if intervener is None else Turns(intervener, recorder.event, report)
 
     def play(self) -> Ending:
@@ -164,6 +169,7 @@ class ControlLoop:
 
     def _control(self, step: int) -> Status:
         began = self._now()
+        advice = None if self._adviser is None else self._adviser.advise()
         if self.turns is not None and (status := self._intervene(self.turns, step)) is not None:
             return status
         state: NDArray[np.float32] | None = None
@@ -171,9 +177,11 @@ class ControlLoop:
             observation = self._look(step)
             state = observation.state
             self._asker.ask(observation, step, began, self._player)
+        if advice is not None and step % FRAME_EVERY == 0 and self._looked != step:
+            self._look(step)
         if state is None:
             state = self._robot.state()
-        return self._act(step, state, self._player.action(step))
+        return self._act(step, state, self._player.action(step), advice)
 
     def _intervene(self, turns: Turns, step: int) -> Status | None:
         """Let whoever may take the arm act in this step; None when it is the policy's."""
@@ -190,9 +198,14 @@ class ControlLoop:
         return self._act(step, state, takeover.action, intervention=True)
 
     def _act(
-        self, step: int, state: NDArray[np.float32], wanted: NDArray[np.float32] | None, intervention: bool = False
+        self,
+        step: int,
+        state: NDArray[np.float32],
+        wanted: NDArray[np.float32] | None,
+        advice: NDArray[np.float32] | None = None,
+        intervention: bool = False,
     ) -> Status:
-        """Play what is wanted as far as the guard lets it, or hold; record it."""
+        """Play what is wanted as far as the guard lets it, or hold; record it, and what somebody would have done."""
         action = None
         if wanted is not None:
             action, events = self._guard.check(wanted, state)
@@ -201,7 +214,8 @@ class ControlLoop:
                 self._recorder.event(step, f"guard.{event.kind}", event.data)
             if action is None:
                 self._trouble = GUARD
-        label = wanted if intervention and action is not None else None  # not what the guard found no number
+        # not what the guard found no number
+        label = (wanted if action is not None else None) if intervention else advice
         self._recorder.step(step, state, self._still if action is None else action, label, intervention)
         if action is None:
             return self._hold(step)

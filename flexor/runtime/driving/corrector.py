@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from flexor.runtime.driving.adviser import Expert
 from flexor.runtime.driving.intervention import Situation, Takeover
 from flexor.runtime.inference.conformal import ALARM
-
-Expert = Callable[[], NDArray[np.float32]]
-"""The next action, float32 [A], for the robot as it stands now."""
 
 
 class CorrectionSettings(BaseModel):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flexor.errors import FlexorError
+from flexor.runtime.driving.adviser import Adviser
 from flexor.runtime.driving.asker import ChunkAsker, Plan
 from flexor.runtime.driving.control_loop import ControlLoop, Live
 from flexor.runtime.driving.daemon_settings import DaemonSettings
@@ -23,7 +24,7 @@ from flexor.runtime.driving.pacer import Pacer
 from flexor.runtime.driving.player import ChunkPlayer
 from flexor.runtime.driving.run_report import EpisodeResult, RunReport
 from flexor.runtime.driving.score_monitor import calibration_extra, calibration_id
-from flexor.runtime.episodes.episode_schema import EpisodeMeta
+from flexor.runtime.episodes.episode_schema import ADVISER, EpisodeMeta
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.inference.conformal import CalibrationError
@@ -54,6 +55,7 @@ class Daemon:
         *,
         calibration: Calibration | None = None,
         intervener: Intervener | None = None,
+        adviser: Adviser | None = None,
         judge: Judge | None = None,
         report: RunReport | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -66,6 +68,7 @@ class Daemon:
             calibration: of the scores; None leaves them raw.
             intervener: may take the arm from the policy; None lets nobody. The server is told of a success in which
                 it did that it is unknown how the policy would have ended.
+            adviser: says at every step what it would do there, which is recorded as the label; None lets nobody.
             report: where the counts go; a new one when None.
             stopped: asked once a control step; True ends the episode as an abort and the run.
             watch: told how the present episode stands after every control step; must return quickly.
@@ -76,6 +79,7 @@ class Daemon:
         self._stopped, self._watch, self._now, self._sleep = stopped, watch, now, sleep
         self._delays_of: tuple[Plan, ChunkAsker] | None = None
         self._calibration, self._intervener, self._judge = calibration, intervener, judge
+        self._adviser = adviser
         self.report = RunReport() if report is None else report
         self.report.calibration = calibration_id(calibration)
 
@@ -192,6 +196,7 @@ class Daemon:
                 extra={
                     **spec.conditions,
                     **({} if self._intervener is None else {"intervener": self._intervener.name}),
+                    **({} if self._adviser is None else {ADVISER: self._adviser.name}),
                     "daemon": settings.model_dump(),
                     "policy": hello,
                     **calibration_extra(self._scoring(hello, adapter), calibration),
@@ -214,6 +219,7 @@ class Daemon:
             cameras=list(hello["cameras"]),
             calibration=calibration,
             intervener=self._intervener,
+            adviser=self._adviser,
             judge=self._judge,
             hold_limit_s=settings.hold_limit_s,
             now=self._now,

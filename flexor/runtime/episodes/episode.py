@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from flexor.runtime.episodes.corrections import Correction, read_corrections
 from flexor.runtime.episodes.episode_schema import (
+    ADVISER,
     CAMERA_PREFIX,
     SCHEMA_VERSION,
     EpisodeError,
@@ -100,6 +101,7 @@ class Episode:
         actions: float32 [T, A] as played.
         labels: float32 [T, A] as an expert would have played; the action where none was given.
         interventions: bool [T].
+        advised: bool [T], where somebody said what they would do and left the arm to the policy: labels has it.
         frames: by camera name, then by step.
         chunks, events: in the order they came.
         corrections: what an operator said of it later, oldest first; the last one is in outcome, label and source.
@@ -120,6 +122,7 @@ class Episode:
     actions: NDArray[np.float32]
     labels: NDArray[np.float32]
     interventions: NDArray[np.bool_]
+    advised: NDArray[np.bool_]
     frames: Mapping[str, Frames]
     chunks: tuple[RecordedChunk, ...]
     events: tuple[RecordedEvent, ...]
@@ -204,6 +207,8 @@ def _assemble(path: Path, records: Mapping[str, list[_Record]]) -> Episode:
         for frame in record.body.frames:
             frames[frame.camera]._put(record.body.step, digest=frame.digest)
     since = begin.log_time
+    extra = json.loads(head.extra_json)
+    advice = ADVISER in extra
     return Episode(
         id=head.id,
         meta=EpisodeMeta(
@@ -215,7 +220,7 @@ def _assemble(path: Path, records: Mapping[str, list[_Record]]) -> Episode:
             adapter=head.adapter,
             hz=head.hz,
             cameras=tuple(head.cameras),
-            extra=json.loads(head.extra_json),
+            extra=extra,
         ),
         started_ns=since,
         duration_s=(end.log_time - since) / 1e9,
@@ -230,6 +235,7 @@ def _assemble(path: Path, records: Mapping[str, list[_Record]]) -> Episode:
         actions=_rows([step.action for step in steps]),
         labels=_rows([step.label or step.action for step in steps]),
         interventions=np.array([step.intervention for step in steps], np.bool_),
+        advised=np.array([advice and len(step.label) > 0 and not step.intervention for step in steps], np.bool_),
         frames=frames,
         chunks=tuple(
             RecordedChunk(record.body.step, (record.log_time - since) / 1e9, _chunk(record.body))

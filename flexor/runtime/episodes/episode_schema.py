@@ -21,6 +21,8 @@ SCHEMA_VERSION = 1
 OUTCOMES = ("success", "failure", "abort", "unknown")
 SOURCES = ("sim", "operator", "classifier", "recorder")  # recorder: nobody judged, the program stopped or was killed
 CAMERA_PREFIX = "/camera/"
+ADVISER = "adviser"
+"""Key of EpisodeMeta.extra: whose advice the labels of steps are in which nobody intervened."""
 ENTROPY_EVENT, ALARM_EVENT = "entropy", "alarm"  # kinds of event: scores of a chunk; a calibrated score above 2.0
 
 _TYPES = {

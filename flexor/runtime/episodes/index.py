@@ -21,7 +21,7 @@ from flexor.runtime.episodes.index_row import (
     table_columns,
 )
 
-INDEX_VERSION = 3  # older ones lack some of LATER_COLUMNS: read as they are, and changed by the first who writes
+INDEX_VERSION = 4  # older ones lack some of LATER_COLUMNS: read as they are, and changed by the first who writes
 BUSY_TIMEOUT_S = 10.0
 
 # What to do about an error of SQLite, by its primary code; anything else says that the file is no good any more.

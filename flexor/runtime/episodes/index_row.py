@@ -33,6 +33,7 @@ class EpisodeRow:
         calibrated_max: of the calibrated primary score; None where scores were not calibrated (docs/entropy.md).
         alarm_step: where it first was above 2.0, which flags the episode "pre-fail"; None when it never was.
         bytes: size of the file.
+        advised: control steps at which somebody said what they would do, and left the arm to the policy.
         used_by: what was learned from it (name@hash of a bundle, id of an adapter), in the order of the learning.
             Rows that differ in nothing else are equal, for no file says it.
     """
@@ -64,6 +65,7 @@ class EpisodeRow:
     calibrated_max: float | None
     alarm_step: int | None
     bytes: int
+    advised: int = 0
     used_by: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -85,6 +87,7 @@ LATER_COLUMNS = {
     "calibrated_max": ("calibrated_max REAL", "NULL"),
     "alarm_step": ("alarm_step INTEGER", "NULL"),
     "used_by": (USED_BY_COLUMN, "'[]'"),
+    "advised": ("advised INTEGER NOT NULL DEFAULT 0", "0"),
 }
 _SQL_TYPES = {"str": "TEXT", "float": "REAL", "int": "INTEGER", "bool": "INTEGER"}
 
@@ -121,6 +124,7 @@ def row_of(root: Path, path: Path, episode: Episode) -> EpisodeRow:
         calibrated_max=_calibrated_max(episode),
         alarm_step=next((event.step for event in episode.events if event.kind == ALARM_EVENT), None),
         bytes=path.stat().st_size,
+        advised=int(episode.advised.sum()),
     )
 
 
