@@ -63,7 +63,16 @@ ELSEWHERE = {
 """By key: where another value of it is shown to change what is done."""
 HERE = {
     *("task", "tasks", "domain_shift.current_level", "domain_shift.axes", "model.bundle", "model.load_in_8bit"),
-    *("learning", "reserve", "learn_timeout_s", "collect.episodes", "collect.correct", "gate.unshifted", "gate.margin"),
+    *(
+        "learning",
+        "reserve",
+        "learn_timeout_s",
+        "collect.episodes",
+        "collect.correct",
+        "collect.advise",
+        "gate.unshifted",
+        "gate.margin",
+    ),
     *("offer.episodes", "offer.velocity", "offer.timeout_s"),
     *("measure.episodes", "measure.after", "measure.unshifted", "measure.workers"),
 }
@@ -136,18 +145,18 @@ def test_as_many_demonstrations_are_kept_in_reserve_by_as_many_workers(
     assert (count, workers) == (7, 3)
 
 
-def test_a_cycle_collects_so_many_episodes_and_corrects_them_where_that_is_wanted(
+def test_a_cycle_collects_so_many_episodes_corrected_and_advised_where_that_is_wanted(
     turned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for correct in (True, False):
-        made = turned("collect.episodes=4", f"collect.correct={correct}")
+    for correct, advise in ((True, False), (False, True)):
+        made = turned("collect.episodes=4", f"collect.correct={correct}", f"collect.advise={advise}")
         played: list[tuple[bool, ...]] = []
         monkeypatch.setattr(made, "_robot_side", lambda: None)
         monkeypatch.setattr(made, "_look", lambda: None)
         monkeypatch.setattr(made._triggers, "standing", lambda active: {"success_rate"})
         monkeypatch.setattr(made, "_play", lambda robot, seed, *helped, played=played: played.append(helped))
         made._collect(1)
-        assert played == [(correct, True)] * 4
+        assert played == [(correct, advise)] * 4
 
 
 def test_the_learner_is_given_so_long(turned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,9 @@ class Kind:
     shown: tuple[str, ...] = ()
 
     def arguments_of(self, options: Mapping[str, Scalar]) -> list[str]:
-        """What stands after `flexor` on the command line for these options."""
+        """What stands after `flexor` on the command line for these options; arguments are split as a shell does."""
         words = self.name.split()
-        words += [str(options[name]) for name in self.arguments]
+        words += [word for name in self.arguments for word in shlex.split(str(options[name]))]
         for name, value in options.items():
             if name not in self.arguments:
                 words += _option(name, value)

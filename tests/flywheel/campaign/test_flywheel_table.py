@@ -17,7 +17,7 @@ from flexor.flywheel.campaign.results_file import CampaignError, Measurement, Re
 from flexor.runtime.metrics import mcnemar
 
 CAMPAIGN = Path(__file__).parents[3] / "configs" / "campaigns" / "flywheel.yaml"
-CONTROLS = ("no-learning", "no-corrections", "no-priority", "from-base")
+CONTROLS = ("no-learning", "no-advice", "own-successes", "no-priority", "from-base")
 
 
 def told(cell: Cell, successes: str) -> Measurement:
@@ -31,6 +31,11 @@ def test_every_control_is_paired_with_the_loop_of_its_own_seed():
     campaign = load_campaign(CAMPAIGN)
     assert [(arm.name, baseline.name) for arm, baseline in campaign.pairs] == [(name, "loop-0") for name in CONTROLS]
     assert all(arm.options["seed"] == baseline.options["seed"] for arm, baseline in campaign.pairs)
+
+
+def test_a_control_may_turn_several_settings():
+    (cell,) = [cell for cell in load_campaign(CAMPAIGN).cells if cell.name == "own-successes"]
+    assert cell.kind.arguments_of(cell.options)[1:3] == ["collect.correct=false", "collect.advise=false"]
 
 
 def test_the_table_compares_what_is_there_by_mcnemar(tmp_path: Path):
@@ -47,7 +52,9 @@ def test_the_table_compares_what_is_there_by_mcnemar(tmp_path: Path):
     assert (compared["arm"], compared["baseline"], compared["pairs"]) == ("no-learning", "loop-0", 20)
     assert (compared["arm_only"], compared["baseline_only"], compared["p"]) == (0, 14, mcnemar(0, 14))
     assert "20 of 20" in done.output and "6 of 20" in done.output and "-70" in done.output
-    assert "nothing there yet: loop-1, loop-2, no-corrections, no-priority, from-base" in " ".join(done.output.split())
+    assert "nothing there yet: loop-1, loop-2, no-advice, own-successes, no-priority, from-base" in " ".join(
+        done.output.split()
+    )
 
 
 def test_rows_of_a_command_that_chooses_its_episodes_are_kept_by_seed():
