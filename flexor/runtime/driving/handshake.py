@@ -20,7 +20,8 @@ def check_fit(hello: Mapping[str, Any], spec: RobotSpec) -> None:
     A robot may have more cameras than the policy looks at; everything else must be equal.
 
     Args:
-        hello: cameras (names), state_dim, action_dim, hz, horizon, replan and bundle of the served policy.
+        hello: cameras (names), state_dim, action_dim, hz, horizon, replan and bundle of the served policy; render, how
+            the frames were drawn that it was trained on, where that is known.
 
     Raises:
         Mismatch: naming every difference.
@@ -34,6 +35,9 @@ def check_fit(hello: Mapping[str, Any], spec: RobotSpec) -> None:
             problems.append(f"its {key} is {hello[key]}, the robot's {mine}")
     if not math.isclose(hello["hz"], spec.hz, rel_tol=1e-6):
         problems.append(f"it was trained at {hello['hz']:g} Hz, the robot runs at {spec.hz:g} Hz")
+    trained, shown = hello.get("render"), spec.conditions.get("render")
+    if trained and shown and trained != shown:
+        problems.append(f"it was trained on {trained} frames, the robot shows {shown} ones (--render {trained})")
     if problems:
         raise Mismatch(
             f"policy {hello['bundle']} does not fit robot {spec.name}: {'; '.join(problems)}. "

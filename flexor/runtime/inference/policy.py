@@ -67,6 +67,7 @@ class Policy:
             "replan": config.replan,
             "rtc_max_delay": config.rtc_max_delay,
             "hz": config.hz,
+            "render": config.origin.get("render"),
             "flow_steps": self.engine.flow_steps,
             "noise_scale": float(self._noise_scale),
             "engine": self.engine.name,

@@ -87,7 +87,7 @@ class PolicyClient:
         return self._channel.shares_memory
 
     def hello(self) -> dict[str, Any]:
-        """What is served: bundle, hash, cameras, state_dim, action_dim, horizon, replan, rtc_max_delay, hz,
+        """What is served: bundle, hash, cameras, state_dim, action_dim, horizon, replan, rtc_max_delay, hz, render,
         flow_steps, noise_scale, engine, provider, precision; `ready`, and `server` (id, pid, version).
 
         Raises:

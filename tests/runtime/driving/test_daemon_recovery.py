@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -145,3 +146,15 @@ def test_a_policy_that_does_not_fit_the_robot_is_refused_with_every_difference_b
         check_fit(hello, PointRobot().spec)
     for word in ("roof", "state_dim is 9", "action_dim is 8", "sim:point"):
         assert word in str(refused.value)
+
+
+def test_a_policy_is_not_shown_other_frames_than_it_was_trained_on():
+    spec = PointRobot().spec
+    hello = {"bundle": "b", "cameras": list(spec.cameras), "state_dim": spec.state_dim, "action_dim": spec.action_dim}
+    hello |= {"hz": spec.hz, "render": "fast"}
+    check_fit(hello, spec)  # a robot that has one way alone
+    check_fit(hello, dataclasses.replace(spec, conditions={"render": "fast"}))
+    official = dataclasses.replace(spec, conditions={"render": "official"})
+    check_fit(hello | {"render": None}, official)  # nobody knows
+    with pytest.raises(Mismatch, match=r"trained on fast frames, the robot shows official ones \(--render fast\)"):
+        check_fit(hello, official)
