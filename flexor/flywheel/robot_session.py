@@ -129,5 +129,5 @@ def expert_of(robot: Robot) -> Callable[[], Expert]:
     """
     make_expert = getattr(robot, "expert", None)
     if make_expert is None:
-        raise FlexorError(f"robot {robot.spec.name} has no expert that could take over; leave --correct out")
+        raise FlexorError(f"robot {robot.spec.name} has no expert that could take over or advise; leave --correct out")
     return make_expert

@@ -22,7 +22,9 @@ from flexor.runtime.draft_folder import draft_folder, sweep_drafts
 from flexor.runtime.episodes.corrections import corrections_file
 from flexor.runtime.episodes.episode import Episode, read_episode
 
-CACHE_VERSION = 5
+CACHE = "cache-v5-"
+"""How the names of caches begin; those of other versions are removed, for nothing reads them."""
+
 EACH = {"spoken": "spoken", "origins": "origin"}
 """What a cache says of each episode, and its name among that episode's samples."""
 
@@ -46,6 +48,8 @@ class Demonstrations:
         episodes: int64 [n], which episode it came from, numbered by (task, file name).
         task_names: sorted.
         sentences: of each task, in the order of task_names; empty where the recordings came without sentences.json.
+        reach: int64 [n], of how many of a chunk's first actions the expert's own plan is told (flexor.learner.lora.
+            advice_reach): all H of a demonstration.
         spoken: what the robot was told, one sentence an episode, by its number.
         elsewhere: what else could have been asked for in each episode; nothing where the recordings came without
             elsewhere.json.
@@ -62,6 +66,7 @@ class Demonstrations:
     episodes: NDArray[np.int64]
     task_names: tuple[str, ...]
     sentences: tuple[Sentences, ...]
+    reach: NDArray[np.int64]
     spoken: tuple[str, ...]
     elsewhere: Elsewhere
     hz: float
@@ -102,10 +107,10 @@ def load_demonstrations(
     horizon: int,
     on_episode: Callable[[int, int], None] | None = None,
 ) -> Demonstrations:
-    """Read `root/episodes/*.mcap`, by way of `root/cache-<hash>` when that was done before, and what lies beside
+    """Read `root/episodes/*.mcap`, by way of `root/cache-v5-<hash>` when that was done before, and what lies beside
     them: sentences.json and elsewhere.json.
 
-    What a process that was killed in here left of a cache is removed first.
+    What a process that was killed in here left of a cache is removed first, and caches of other versions.
 
     Args:
         on_episode: called with (episodes read, episodes in all) while the cache is made.
@@ -119,29 +124,30 @@ def load_demonstrations(
     files = sorted((root / "episodes").glob("*.mcap"))
     if not files:
         raise DemonstrationError(f"no episodes in {root / 'episodes'}; record some: flexor collect --out {root}")
-    recipe = [CACHE_VERSION, list(cameras), image_size, horizon, [episode_identity(file) for file in files]]
+    recipe = [list(cameras), image_size, horizon, [episode_identity(file) for file in files]]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
-    cache = root / f"cache-{digest}"
+    cache = root / f"{CACHE}{digest}"
     try:
         if os.access(root, os.W_OK):
             sweep_drafts(root, "cache-*")
+            for old in root.glob("cache-*"):
+                if not old.name.startswith(CACHE):
+                    shutil.rmtree(old)
         if not cache.exists():
             _write_cache(cache, files, tuple(cameras), image_size, horizon, on_episode)
     except OSError as error:
         raise DemonstrationError(f"cannot write the training cache {cache}: {error}; free the disk") from error
     meta = json.loads((cache / "meta.json").read_text())
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("states", "actions", "played", "tasks", "episodes")}
-    others = root / "elsewhere.json"
-    if others.exists():
-        digest += hashlib.sha256(others.read_bytes()).hexdigest()[:8]
     if sentences is not None and (missing := sorted(set(meta["task_names"]) - sentences.keys())):
         raise DemonstrationError(f"{path} lacks the tasks {missing}; add them, or collect again")
     return Demonstrations(
         images=np.load(cache / "images.npy", mmap_mode="r"),
+        reach=np.full(len(arrays["states"]), horizon),
         task_names=tuple(meta["task_names"]),
         sentences=() if sentences is None else tuple(sentences[name] for name in meta["task_names"]),
         spoken=tuple(meta["spoken"]),
-        elsewhere=read_elsewhere(others, meta["origins"], meta["task_names"]),
+        elsewhere=read_elsewhere(root / "elsewhere.json", meta["origins"], meta["task_names"]),
         hz=meta["hz"],
         render=meta["render"],
         digest=digest,
@@ -238,7 +244,7 @@ def read_samples(
         "key": (episode.meta.task, file.name),
         "spoken": episode.meta.prompt,
         "origin": (episode.meta.robot, episode.meta.task, str(episode.meta.seed)),
-        "shown": (episode.interventions | episode.advised)[starts],
+        "intervened": episode.interventions[starts],
         "states": episode.states[starts],
         "actions": action_chunks(episode.labels, starts, horizon),
         "played": action_chunks(episode.actions, starts, horizon),

@@ -7,6 +7,7 @@ sentences, each with an answer of its own: nothing but the words tells them apar
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ class Elsewhere:
     def nothing(cls, episodes: int) -> Elsewhere:
         """Nothing else could have been asked for in any of so many episodes."""
         return cls(np.zeros((episodes, 0), np.int64), np.zeros((episodes, 0, AXES), np.float32))
+
+    def digest(self) -> str:
+        """Names the content."""
+        return hashlib.sha256(self.tasks.tobytes() + self.places.tobytes()).hexdigest()[:16]
 
     def has_any(self) -> NDArray[np.bool_]:
         """Bool [E]: something else could have been asked for."""

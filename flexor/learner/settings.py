@@ -100,4 +100,8 @@ class PretrainSettings(BaseModel):
     def identity(self) -> dict[str, object]:
         """What a checkpoint must agree with to be resumed: all that shapes the weights, save the budget."""
         budget, watching = {"minutes", "samples"}, {"evaluate_steps", "evaluation_samples", "log_steps", "checkpoint_s"}
-        return self.model_dump(mode="json", exclude=budget | watching | {"device", "threads", "processes", "trackers"})
+        machine = {"device", "threads", "processes", "trackers"}
+        # so that runs from before there were things go on
+        unused = set() if self.things else {"things", "thing_pixels"}
+        # what is asked elsewhere depends on the data: the trainer tells it
+        return self.model_dump(mode="json", exclude=budget | watching | machine | unused | {"elsewhere"})

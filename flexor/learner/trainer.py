@@ -75,6 +75,8 @@ class Trainer:
         sentences = hashlib.sha256(words.encode()).hexdigest()[:16]  # what the token ids mean follows from them
         init = open_init(settings, demonstrations) if settings.init is not None else None
         self._identity = {**settings.identity(), "data": demonstrations.digest, "sentences": sentences}
+        if settings.elsewhere and demonstrations.elsewhere.has_any().any():
+            self._identity["elsewhere"] = [settings.elsewhere, demonstrations.elsewhere.digest()]
         self.began_from = init.id if init is not None else None
         if init is not None:
             self._identity["init"] = init.hash

@@ -28,6 +28,7 @@ def flow_loss(
     max_delay: int,
     generator: torch.Generator,
     committed: Tensor | None = None,
+    reach: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Flow-matching loss of `draws` draws of time and noise on one prefix.
 
@@ -44,9 +45,10 @@ def flow_loss(
         committed: float32 [B, H, A], what the clean actions are shown as; `actions` themselves when None. An expert's
             own next action tells where it is going, and a model that has seen nothing else believes it more than its
             eyes; what was really played, disturbances included, tells less.
+        reach: int64 [B], how many of a sample's first actions are known; the rest is not part of the loss. None: all.
 
     Returns:
-        The mean squared error over all unclamped numbers (scalar), and the same for each draw, detached [B, K].
+        The mean squared error over all unclamped, known numbers (scalar), and the same for each draw, detached [B, K].
 
     Raises:
         ValueError: draws or max_delay out of range.
@@ -65,6 +67,7 @@ def flow_loss(
     target = noise - actions[:, None]
     shown = actions if committed is None else committed
     noised = torch.where(clean[..., None], shown[:, None], actions[:, None] + time[..., None] * target)
-    errors = (model.velocity(prefix, noised, time) - target).square().mean(dim=-1).masked_fill(clean, 0.0)
-    counts = (~clean).sum(dim=-1)
-    return errors.sum() / counts.sum(), (errors.detach().sum(dim=-1) / counts)
+    ignored = clean if reach is None else clean | (torch.arange(horizon, device=device) >= reach[:, None, None])
+    errors = (model.velocity(prefix, noised, time) - target).square().mean(dim=-1).masked_fill(ignored, 0.0)
+    counts = (~ignored).sum(dim=-1)
+    return errors.sum() / counts.sum().clamp(min=1), errors.detach().sum(dim=-1) / counts.clamp(min=1)

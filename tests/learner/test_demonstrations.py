@@ -134,7 +134,7 @@ def test_a_process_killed_while_it_reads_leaves_a_draft_that_the_next_one_sweeps
     assert draft.name.startswith(".cache-")
     assert (draft / "images.raw").exists()
     found = load(tmp_path)
-    assert [path.name for path in caches(tmp_path)] == [f"cache-{found.digest}"]
+    assert [path.name for path in caches(tmp_path)] == [f"cache-v5-{found.digest}"]
 
 
 def test_the_draft_of_a_process_that_still_reads_is_left_alone_and_the_first_to_finish_wins(tmp_path: Path):
@@ -145,10 +145,10 @@ def test_the_draft_of_a_process_that_still_reads_is_left_alone_and_the_first_to_
         assert child.stdout.readline() == "reading\n"
         (draft,) = caches(tmp_path)
         found = load(tmp_path)
-        assert {path.name for path in caches(tmp_path)} == {draft.name, f"cache-{found.digest}"}
+        assert {path.name for path in caches(tmp_path)} == {draft.name, f"cache-v5-{found.digest}"}
         told, _ = child.communicate("go on\n", timeout=60)
     assert (child.returncode, told) == (0, f"{found.digest}\n")
-    assert [path.name for path in caches(tmp_path)] == [f"cache-{found.digest}"]
+    assert [path.name for path in caches(tmp_path)] == [f"cache-v5-{found.digest}"]
     np.testing.assert_array_equal(load(tmp_path).images, found.images)
 
 

@@ -59,6 +59,18 @@ def test_clean_actions_are_untouched_at_time_zero_and_their_number_covers_the_ra
     assert torch.equal(noised.nan_to_num(0.0).amax(-1), noised.nan_to_num(9.0).amin(-1))
 
 
+def test_of_what_is_beyond_reach_nothing_is_asked(oracle: Oracle, inputs: Draw) -> None:
+    prefix = oracle.encode(*inputs(oracle, 6, 1, 4))
+    wrong = oracle.actions.clone()
+    reach = torch.tensor([10, 1, 4, 7, 10, 2])
+    for sample, known in enumerate(reach.tolist()):
+        wrong[sample, known:] = 99.0  # the oracle does not know it
+    loss, each = flow_loss(oracle, prefix, wrong, 64, 5, torch.Generator().manual_seed(1), oracle.actions, reach)
+    assert loss.item() == pytest.approx(0.0, abs=1e-3)
+    assert each.abs().max().item() == pytest.approx(0.0, abs=1e-3)  # also where all that is known was committed
+    assert flow_loss(oracle, prefix, wrong, 64, 5, torch.Generator().manual_seed(1), oracle.actions)[0].item() > 1.0
+
+
 def test_committed_actions_are_shown_in_place_of_the_clean_ones_and_nowhere_else(oracle: Oracle, inputs: Draw) -> None:
     prefix = oracle.encode(*inputs(oracle, 6, 1, 4))
     committed = torch.full_like(oracle.actions, 7.0)

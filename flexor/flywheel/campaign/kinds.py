@@ -10,7 +10,7 @@ from typing import Any
 Scalar = bool | int | float | str | None
 """The value of an option; True and False become --option and --no-option, None leaves the option out."""
 
-BUNDLE = "bundle"
+BUNDLE, SETTING = "bundle", "setting"
 SEED, EPISODES, SKIP = "seed", "episodes", "skip"
 """Which episodes a command plays; a campaign sets the last two for each slice."""
 
@@ -42,9 +42,10 @@ class Kind:
     shown: tuple[str, ...] = ()
 
     def arguments_of(self, options: Mapping[str, Scalar]) -> list[str]:
-        """What stands after `flexor` on the command line for these options; arguments are split as a shell does."""
+        """What stands after `flexor` on the command line for these options."""
         words = self.name.split()
-        words += [word for name in self.arguments for word in shlex.split(str(options[name]))]
+        for name in self.arguments:
+            words += shlex.split(str(options[name])) if name == SETTING else [str(options[name])]
         for name, value in options.items():
             if name not in self.arguments:
                 words += _option(name, value)
@@ -100,7 +101,7 @@ KINDS = {
         ),
         Kind(
             "flywheel",
-            arguments=("setting",),
+            arguments=(SETTING,),
             paired=True,
             bundle_hash="bundle_hash",
             unimportant=("out",),

@@ -27,20 +27,18 @@ def open_frozen_base(bundle: Bundle, settings: LoraSettings) -> Pi05:
     model = load_model(bundle, None)
     model.recompute = settings.gradient_checkpointing
     rounded = hold_in_8_bits(model) if settings.load_in_8bit else ()
-    products = {
-        f"{name}.{kind}"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        for kind in ("weight", "bias")
-    }
+    kinds = dict(model.named_modules())
     for name, parameter in model.named_parameters():
-        if name.rpartition(".")[0] not in rounded:
-            parameter.data = parameter.data.to(_held(name, parameter.dtype, settings.precision, name in products))
+        owner = name.rpartition(".")[0]
+        if owner not in rounded:
+            narrow = settings.precision == "bf16" and _may_be_narrow(name, kinds[owner], parameter.dtype)
+            parameter.data = parameter.data.to(torch.bfloat16 if narrow else torch.float32)
     return model
 
 
-def _held(name: str, stored: torch.dtype, precision: str, product: bool) -> torch.dtype:
-    """What a parameter is held in; autocast computes with the same numbers as if it were float32."""
-    if precision == "fp32" or dtype_of(name, torch.bfloat16) == torch.float32:
-        return torch.float32
-    return torch.bfloat16 if product or stored == torch.bfloat16 else torch.float32
+def _may_be_narrow(name: str, owner: nn.Module, stored: torch.dtype) -> bool:
+    """Whether autocast computes the same numbers from a parameter in bfloat16 as from one in float32."""
+    if dtype_of(name, torch.bfloat16) == torch.float32:
+        return False
+    # autocast keeps norms in float32, and the CPU's want weights of the same dtype
+    return isinstance(owner, nn.Linear) or (stored == torch.bfloat16 and isinstance(owner, nn.Embedding))

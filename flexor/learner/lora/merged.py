@@ -33,12 +33,13 @@ def write_merged(out: Path, base: Bundle, model: Pi05, factors: Factors, origin:
     Raises:
         BundleError: `out` is something else than a bundle.
     """
-    # The base's own numbers, not those that the learner holds: they may be narrower.
-    weights = {name: tensor.numpy().copy() for name, tensor in load_model(base, torch.float32).state_dict().items()}
+    # The base's own numbers, not those that the learner holds: they may be narrower. Some are mapped from its file.
+    weights = {name: tensor.numpy() for name, tensor in load_model(base, torch.float32).state_dict().items()}
     with factors.averaged():
         for name, module in model.named_modules():
             if isinstance(module, LoraLayer):
-                weights[f"{name}.weight"] += module.get_delta_weight(ADAPTER).float().cpu().numpy()  # type: ignore[operator]
+                learned = module.get_delta_weight(ADAPTER).float().cpu().numpy()  # type: ignore[operator]
+                weights[f"{name}.weight"] = weights[f"{name}.weight"] + learned
     stats = json.loads((base.path / NORM_STATS).read_text())
     return write_bundle(
         out,

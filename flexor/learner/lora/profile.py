@@ -98,7 +98,7 @@ def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> d
         raise FlexorError(f"profile {profile}: PEFT wrapped {len(wrapped)} modules of {len(targets)}; odd: {odd[:3]}")
     factors = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for factor in factors.values():
-        factor.data = factor.data.float()  # PEFT gives them the dtype of the weight that they go with
+        factor.data = factor.data.float()  # PEFT rounds them, A as it was drawn, to the dtype of their weight
     return factors
 
 

@@ -71,7 +71,7 @@ class SamplePool:
         told.update(self._spoken(row).encode())
         if encoding > 0:
             varied = (settings.shift_pixels, settings.brightness, settings.contrast, settings.colour)
-            varied += (settings.things, settings.thing_pixels)
+            varied += (settings.things, settings.thing_pixels) if settings.things else ()
             told.update(
                 repr((settings.seed, demonstrations.number(row), encoding, *varied, settings.state_noise)).encode()
             )
@@ -100,8 +100,9 @@ class SamplePool:
                 sentence = others[int(rng.integers(len(others)))]
         return Seen(frames, torch.from_numpy(self._prompts.tokens(sentence, states[0]))[None])
 
-    def chunks(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """The actions to learn, and what is shown of those already on their way: float32 [n, H, A] each, normalised.
+    def chunks(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The actions to learn, and what is shown of those already on their way: float32 [n, H, A] each, normalised;
+        and of how many of the former the loss is, int64 [n].
 
         A is the model's: where it has more channels than the robot, both end in zeros, and the loss counts these
         channels like any other, as openpi has it. With `rng` the latter are made as unreliable as the policy's own
@@ -110,7 +111,8 @@ class SamplePool:
         played = self._played[rows]
         if rng is not None:
             played = doubt(played, rng, self._settings.prefix_noise, self._settings.prefix_flips)
-        return self._padded(self._actions[rows]), self._padded(played)
+        reach = torch.from_numpy(self._demonstrations.reach[rows])
+        return self._padded(self._actions[rows]), self._padded(played), reach
 
     def _padded(self, chunks: NDArray[np.float32]) -> Tensor:
         wide = np.zeros((*chunks.shape[:2], self._width), np.float32)

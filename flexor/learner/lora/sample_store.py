@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from flexor.learner.demonstrations import DemonstrationError, episode_identity, read_samples
 from flexor.learner.elsewhere import Elsewhere
+from flexor.learner.lora.advice_reach import advice_reach
 from flexor.learner.lora.episode_set import EpisodeSet
 from flexor.learner.lora.recording_form import RecordingForm
 from flexor.learner.lora.served_prompts import ServedPrompts
@@ -27,7 +28,7 @@ from flexor.learner.sentences import Sentences, read_sentences
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.inference.bundle import Bundle
 
-VERSION = 2
+VERSION = 3
 SUFFIX, DRAFT = ".safetensors", ".draft-"
 
 
@@ -62,7 +63,8 @@ class SampleStore:
     def take(self, root: Path, episode: str) -> None:
         """Read an episode, unless that was done before.
 
-        Of a success every recorded frame is a sample, of anything else those at which somebody intervened or advised.
+        Every recorded frame is a sample of a success, and of a failure in which somebody advised; of anything else
+        those at which somebody intervened.
 
         Raises:
             DemonstrationError: it has no sample, or is not in the bundle's RecordingForm, or was told a sentence that
@@ -81,13 +83,19 @@ class SampleStore:
         self._prompts.check(file, recorded.meta.prompt)
         read = read_samples(file, recorded, cameras, size, model.horizon, pixels)
         shape = (len(read["states"]), len(cameras), size, size, 3)
-        chosen = np.full(len(read["states"]), True) if recorded.outcome == "success" else read["shown"]
+        advised = bool(recorded.advised.any())
+        whole = recorded.outcome == "success" or (recorded.outcome == "failure" and advised)
+        chosen = np.full(len(read["states"]), True) if whole else read["intervened"]
         if not chosen.any():
             raise DemonstrationError(
-                f"{file} ended as {recorded.outcome} and shows no frame at which somebody intervened or advised"
+                f"{file} ended as {recorded.outcome} and shows no frame at which somebody intervened"
             )
         arrays = {name: np.ascontiguousarray(read[name][chosen]) for name in ("states", "actions", "played")}
         self._form.check(file, arrays)
+        scale = self._bundle.config.action_space.metres_per_unit
+        plans = np.full(len(read["states"]), model.horizon)
+        reach = advice_reach(read["actions"], read["played"], scale) if advised else plans
+        arrays["reach"] = np.ascontiguousarray(reach[chosen])
         arrays["images"] = np.frombuffer(pixels.getvalue(), np.uint8).reshape(shape)[chosen]
         told = {"task": recorded.meta.task, "spoken": recorded.meta.prompt, "hz": repr(float(recorded.meta.hz))}
         draft = self._folder / f"{DRAFT}{episode}{SUFFIX}"
@@ -120,6 +128,7 @@ class SampleStore:
             task_names=tuple(tasks),
             sentences=tuple(known.get(task, Sentences((), ())) for task in tasks),
             spoken=tuple(heads[one][1] for one in ids),
+            reach=np.concatenate([part["reach"] for part in parts]),
             elsewhere=Elsewhere.nothing(len(ids)),
             hz=heads[ids[0]][2],
             render=None,
@@ -171,6 +180,6 @@ def _head(path: Path) -> tuple[str, str, float]:
     return told["task"], told["spoken"], float(told["hz"])
 
 
-def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     with safe_open(str(path), framework="np") as stored:
-        return {name: stored.get_tensor(name) for name in ("states", "actions", "played")}
+        return {name: stored.get_tensor(name) for name in ("states", "actions", "played", "reach")}

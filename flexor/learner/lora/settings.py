@@ -94,6 +94,8 @@ class LoraSettings(BaseModel):
             "gradient_checkpointing",
             "checkpoint_s",
             "log_steps",
+            # so that runs from before there were things go on
+            *(() if self.things else ("things", "thing_pixels")),
             "threads",
             "trackers",
         }

@@ -190,10 +190,10 @@ class LoraTrainer:
                 pause()
                 part = rows[start : start + HELD_OUT_BATCH]
                 prefix = self._sources[pool].prefixes(part.tolist(), [0] * len(part))
-                actions, played = self._pools[pool].chunks(part, None)
+                actions, played, reach = self._pools[pool].chunks(part, None)
                 generator = torch.Generator().manual_seed(start)
                 loss, _ = flow_loss(
-                    self.model, prefix, actions, self.settings.draws, self._max_delay, generator, played
+                    self.model, prefix, actions, self.settings.draws, self._max_delay, generator, played, reach
                 )
                 total += len(part) * float(loss)
         return total / len(rows)
@@ -219,11 +219,11 @@ class LoraTrainer:
                 continue
             encodings = rng.integers(0, settings.encodings, len(rows)).tolist()
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            actions, committed = self._pools[pool].chunks(rows, rng)
+            actions, committed, reach = self._pools[pool].chunks(rows, rng)
             with self._autocast():
                 prefix = self._sources[pool].prefixes(rows.tolist(), encodings)
                 loss, each = flow_loss(
-                    self.model, prefix, actions, settings.draws, self._max_delay, generator, committed
+                    self.model, prefix, actions, settings.draws, self._max_delay, generator, committed, reach
                 )
             losses.append(each.double().mean(dim=1).numpy())
             total = total + loss * (len(rows) / settings.batch)

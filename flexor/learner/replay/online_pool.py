@@ -28,7 +28,8 @@ class OnlinePool:
         weight = ((floor + priority) * 0.5 ** (age / half_life) * used_factor ** learners) ** exponent, where age is how
         many episodes began later and learners how many are done with it. Age is counted in episodes, not in hours: a
         robot that was off over night has nothing newer to learn from. An episode is left out when it teaches nothing:
-        neither a success nor one in which somebody intervened or advised, nor a failure that `failures` lets in.
+        neither a success, nor one in which somebody intervened, nor a failure in which somebody advised or that
+        `failures` lets in.
         """
         pools: dict[str, dict[str, float]] = {}
         for age, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
@@ -48,5 +49,5 @@ class OnlinePool:
 
 
 def _teaches(row: EpisodeRow, settings: ReplaySettings) -> bool:
-    shown = row.interventions > 0 or row.advised > 0
-    return row.outcome == "success" or shown or (settings.failures and row.outcome == "failure")
+    failed = row.outcome == "failure" and (settings.failures or row.advised > 0)
+    return row.outcome == "success" or row.interventions > 0 or failed

@@ -62,8 +62,8 @@ class ReplaySampler:
         self._tasks = sorted({*online.weights, *self._replayed})
         if not self._tasks:
             raise ReplayError(
-                "there is no episode to learn from: no success, and none in which somebody intervened; record some "
-                "with `flexor run --log`, or give demonstrations to replay"
+                "there is no episode to learn from: no success, and none in which somebody intervened or advised; "
+                "record some with `flexor run --log`, or give demonstrations to replay"
             )
         self._shares = OnlineShare(settings.alpha, settings.window, settings.share_low, settings.share_high)
 

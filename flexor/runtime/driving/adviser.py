@@ -28,7 +28,7 @@ class Adviser:
         self._expert: Expert | None = None
 
     def begin(self) -> None:
-        """An episode begins; the robot has been reset."""
+        """The robot was reset, or somebody else had the arm meanwhile."""
         self._expert = self._make_expert()
 
     def advise(self) -> NDArray[np.float32]:

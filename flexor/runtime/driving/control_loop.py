@@ -95,9 +95,7 @@ class ControlLoop:
         self._judge = judge
         if judge is not None:
             judge.begin()
-        self._adviser = adviser
-        if adviser is not None:
-            adviser.begin()
+        self._adviser, self._advised = adviser, False
         self.turns = None if intervener is None else Turns(intervener, recorder.event, report)
 
     def play(self) -> Ending:
@@ -169,7 +167,6 @@ class ControlLoop:
 
     def _control(self, step: int) -> Status:
         began = self._now()
-        advice = None if self._adviser is None else self._adviser.advise()
         if self.turns is not None and (status := self._intervene(self.turns, step)) is not None:
             return status
         state: NDArray[np.float32] | None = None
@@ -177,11 +174,21 @@ class ControlLoop:
             observation = self._look(step)
             state = observation.state
             self._asker.ask(observation, step, began, self._player)
-        if advice is not None and step % FRAME_EVERY == 0 and self._looked != step:
+        if self._adviser is not None and step % FRAME_EVERY == 0 and self._looked != step:
             self._look(step)
         if state is None:
             state = self._robot.state()
-        return self._act(step, state, self._player.action(step), advice)
+        # after the policy was asked: it does not wait for an adviser
+        return self._act(step, state, self._player.action(step), self._advice())
+
+    def _advice(self) -> NDArray[np.float32] | None:
+        """What an adviser would do now; begun anew where it was not asked in the step before."""
+        if self._adviser is None:
+            return None
+        if not self._advised:
+            self._adviser.begin()
+            self._advised = True
+        return self._adviser.advise()
 
     def _intervene(self, turns: Turns, step: int) -> Status | None:
         """Let whoever may take the arm act in this step; None when it is the policy's."""
@@ -193,6 +200,7 @@ class ControlLoop:
         if begins:
             self._player.reset()
             self._asker.reset()
+        self._advised = False
         if turns.frame_due(step) and not takeover.idle and self._looked != step:
             self._look(step)
         return self._act(step, state, takeover.action, intervention=True)

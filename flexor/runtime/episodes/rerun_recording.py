@@ -108,7 +108,7 @@ def _layout(episode: Episode) -> Any:
         return [rrb.TimeSeriesView(origin=origin, name=origin) for origin in origins]
 
     pictures = [rrb.Spatial2DView(origin=f"camera/{name}", name=name) for name in episode.frames]
-    corrections = plots("expert", "intervention") if episode.interventions.any() else []
+    corrections = plots("expert", "intervention") if (episode.interventions | episode.advised).any() else []
     scores = [f"scores/{name}" for name, _, _ in _by_name(episode, "scores")]  # each in units of its own
     columns = (
         rrb.Vertical(*pictures, rrb.TextDocumentView(origin="episode", name="episode")),

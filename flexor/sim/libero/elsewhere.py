@@ -43,20 +43,20 @@ def note_elsewhere(data: Path, workers: int, told: Callable[[int, int], None]) -
         What the file holds now.
 
     Raises:
-        EpisodeError: no demonstration of LIBERO that succeeded, or one in a shifted world, which its seed and task do
-            not draw.
+        EpisodeError: no demonstration of LIBERO that succeeded.
+        FlexorError: one that did not begin as its task and seed draw it: in a shifted world, or from an official state.
     """
     rows = [row for row in EpisodeIndex(data).episodes(outcome="success") if row.robot.startswith(SIM)]
     if not rows:
         raise EpisodeError(f"{data} holds no successful demonstration of LIBERO; record some: flexor collect --sim")
-    shift = read_episode(data / rows[0].file).meta.extra.get("shift", {}).get("level", "none")
-    if shift != "none":
-        raise EpisodeError(f"{data} holds demonstrations of shift {shift}; expected those of an unshifted world")
     path = data / ELSEWHERE_FILE
     noted: dict[str, dict[str, Places]] = json.loads(path.read_text()) if path.exists() else {}
-    scenes = {(row.robot, row.task.rpartition("@")[2], row.seed) for row in rows}
+    scenes = {(row.robot, row.task.rpartition("@")[2], row.seed): str(data / row.file) for row in rows}
     missing = sorted(scene for scene in scenes if f"{scene[1]}:{scene[2]}" not in noted.get(scene[0], {}))
-    jobs = [{"robot": robot, "scene": scene, "seed": int(seed)} for robot, scene, seed in missing]
+    jobs = [
+        {"robot": robot, "scene": scene, "seed": int(seed), "file": scenes[robot, scene, seed]}
+        for robot, scene, seed in missing
+    ]
     with WorkerPool(_worker, (), workers, SCENE_LIMIT_S) as pool:
         for done, row in enumerate(pool.results(jobs, kind="scene"), 1):
             noted.setdefault(row["robot"], {})[f"{row['scene']}:{row['seed']}"] = row["places"]
@@ -71,7 +71,8 @@ def note_elsewhere(data: Path, workers: int, told: Callable[[int, int], None]) -
 def grasps_elsewhere(stage: Stage) -> Places:
     """Where the expert would close the gripper first, for each task that can be asked for in the scene as it is now.
 
-    What does not begin with taking hold of an object is not among them: a drawer, a knob, a plate to push.
+    What does not begin with plainly taking hold of an object is not among them: drawers, knobs, a plate to push, what
+    is laid on a rack or put into the microwave.
     """
     task = stage.task
     asked = {task.name: read_goal(task)}
@@ -85,11 +86,22 @@ def grasps_elsewhere(stage: Stage) -> Places:
     return places
 
 
+def _check_begins_as_drawn(file: Path) -> None:
+    extra = read_episode(file).meta.extra
+    shift, starts = extra.get("shift", {}).get("level", "none"), extra.get("starts", "sampled")
+    if shift != "none" or starts != "sampled":
+        raise EpisodeError(
+            f"{file} has shift {shift} and {starts} starts; expected shift none and sampled starts, which task "
+            "and seed draw again: keep such episodes in a folder of their own"
+        )
+
+
 def _worker() -> Callable[[Job, Alive], Result]:
     """In a worker: the stage of the scene at hand, built anew when the next job is of another."""
     held: dict[tuple[str, str], Stage] = {}
 
     def work(job: Job, alive: Alive) -> Result:
+        _check_begins_as_drawn(Path(job["file"]))
         key = (job["robot"], job["scene"])
         if key not in held:
             for stage in held.values():

@@ -23,10 +23,13 @@ from flexor.errors import FlexorError
 from flexor.learner.continual.learner_state import LearnerState
 from flexor.learner.continual.publication import read_start
 from flexor.learner.curves import read_curves
+from flexor.learner.demonstrations import DemonstrationError
 from flexor.learner.lora.episode_set import is_held_out
 from flexor.learner.lora.learn import LearnWatcher, learn, work_folder
 from flexor.learner.lora.sample_store import SampleStore
 from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.replay.online_pool import OnlinePool
+from flexor.learner.replay.settings import ReplaySettings
 from flexor.learner.work_lock import WorkLock
 from flexor.runtime.adapters.audit_log import read_audit
 from flexor.runtime.episodes.episode_schema import EpisodeMeta
@@ -217,14 +220,44 @@ def test_of_a_failure_the_frames_at_which_somebody_helped_are_learned_and_what_c
     assert "recorded at 10 Hz" in skipped["told"]
 
 
-def failure(root: Path, helped: range) -> str:
+def test_of_an_advised_failure_every_frame_is_learned_as_far_as_the_advice_is_a_plan(
+    base: Bundle, tmp_path: Path
+) -> None:
+    data = tmp_path / "log"
+    advised = failure(data, range(6, 10), adviser="oracle")
+    store = SampleStore(tmp_path / "samples", base)
+    store.take(data, advised)
+    episodes = store.gather(data, [advised])
+    assert len(episodes.states) == 14
+    assert episodes.actions[:, 0, 0].tolist() == [1.0] * 6 + [0.0] * 4 + [1.0] * 4
+    horizon = base.model_config.horizon
+    # the arm stood still; who had it at 6 to 9 did as they wanted, so from there the plan goes on to the next advice
+    assert episodes.reach.tolist() == [1] * 6 + [5, 4, 3, 2] + [1] * 4 and horizon > 5
+    (row,) = EpisodeIndex(data).episodes()
+    assert (row.advised, row.interventions) == (10, 4)
+
+
+@pytest.mark.parametrize("outcome", ["abort", "unknown"])
+def test_advice_in_an_episode_that_came_to_no_end_teaches_nothing(base: Bundle, tmp_path: Path, outcome: str) -> None:
+    advised = failure(tmp_path / "log", range(0), outcome, adviser="oracle")
+    with pytest.raises(DemonstrationError, match=f"ended as {outcome}"):
+        SampleStore(tmp_path / "samples", base).take(tmp_path / "log", advised)
+    (row,) = EpisodeIndex(tmp_path / "log").episodes()
+    assert OnlinePool.of([row], ReplaySettings()).weights == {}
+
+
+def failure(root: Path, helped: range, outcome: str = "failure", **extra: str) -> str:
+    """An episode in which the arm stands still; where somebody is named as adviser, they want it to go on."""
+    meta = EpisodeMeta("sim:made-up", "red", "the red one", 0, "nano@1", "base", 20.0, CAMERAS, extra)
+    advice = np.array([1, 0, 0, 0, 0, 0, 0], np.float32) if extra else None
     with EpisodeRecorder(root, images="png") as recorder:
-        recorder.begin(EpisodeMeta("sim:made-up", "red", "the red one", 0, "nano@1", "base", 20.0, CAMERAS))
+        recorder.begin(meta)
         for step in range(14):
             recorder.frames(step, {camera: np.full((48, 48, 3), step, np.uint8) for camera in CAMERAS})
             action, state = np.zeros(7, np.float32), np.full(8, step, np.float32)
-            recorder.step(step, state, action, intervention=step in helped)
-        return recorder.end("failure", None, "sim").stem
+            theirs = step in helped
+            recorder.step(step, state, action, action if theirs else advice, intervention=theirs)
+        return recorder.end(outcome, None, "sim").stem
 
 
 def test_an_adapter_of_another_bundle_or_rank_is_nothing_to_go_on_from(published: tuple[Learner, Path], base: Bundle):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_learners import settings, trainer_of
 
 from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.memory_knobs import LearnerOutOfMemory, next_knob
-from flexor.runtime.inference.bundle import Bundle
+from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle, file_sha256
 from flexor.runtime.inference.torch_engine import load_model
 
 QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
@@ -62,10 +65,26 @@ def test_a_base_in_8_bits_takes_a_quarter_and_teaches_nearly_the_same(base: Bund
     assert losses[True][1] < losses[True][0]
 
 
-def test_a_base_held_narrow_computes_what_autocast_makes_of_a_wide_one(base: Bundle, changed: Path, tmp_path: Path):
+def stored_as(bundle: Bundle, dtype: torch.dtype, out: Path) -> Bundle:
+    """The same bundle with its weights in another dtype."""
+    shutil.copytree(bundle.path, out)
+    weights = out / bundle.weights_path.name
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(weights).items()}, weights)
+    told = json.loads((out / BUNDLE_JSON).read_text())
+    told["files"][weights.name] = file_sha256(weights)
+    (out / BUNDLE_JSON).write_text(json.dumps(told))
+    return Bundle.open(out)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_base_held_narrow_computes_what_autocast_makes_of_a_wide_one(
+    base: Bundle, changed: Path, tmp_path: Path, stored: torch.dtype
+):
+    base = stored_as(base, stored, tmp_path / "base")
     narrow = trainer_of(base, changed, tmp_path / "narrow", precision="bf16", steps=3)
     wide = trainer_of(base, changed, tmp_path / "wide", precision="bf16", steps=3)
     own, loaded = dict(wide.model.named_parameters()), load_model(base, torch.float32).state_dict()
+    wide.factors.assign({name: factor.detach().clone() for name, factor in narrow.factors.live.items()})
     frozen = [name for name, parameter in own.items() if not parameter.requires_grad]
     for name in frozen:
         own[name].data = loaded[name.replace(".base_layer", "")]

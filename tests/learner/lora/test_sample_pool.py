@@ -124,8 +124,9 @@ def test_chunks_are_padded_to_the_models_width_as_the_ones_that_are_on_their_way
 ) -> None:
     pool, found = pool_of(recordings, wide, settings()), load_demonstrations(recordings, CAMERAS, 32, 10)
     rows = np.array([3, 50])
-    actions, committed = pool.chunks(rows, None)
+    actions, committed, reach = pool.chunks(rows, None)
     assert actions.shape == committed.shape == (2, 10, MODEL)
+    assert reach.tolist() == [10, 10]
     _, normalizer = wide.normalizers()
     np.testing.assert_array_equal(actions[..., :ROBOT].numpy(), normalizer.normalize(found.actions[rows]))
     assert not actions[..., ROBOT:].any()
@@ -136,9 +137,9 @@ def test_chunks_are_padded_to_the_models_width_as_the_ones_that_are_on_their_way
 def test_doubt_turns_the_gripper_of_the_robot_and_leaves_the_padding_alone(wide: Bundle, recordings: Path) -> None:
     rows, gripper = np.array([3, 50]), ROBOT - 1
     turning, noisy = settings(prefix_flips=1.0, prefix_noise=0.0), settings(prefix_flips=0.0, prefix_noise=0.3)
-    _, clean = pool_of(recordings, wide, turning).chunks(rows, None)
-    _, turned = pool_of(recordings, wide, turning).chunks(rows, np.random.default_rng(0))
-    _, doubted = pool_of(recordings, wide, noisy).chunks(rows, np.random.default_rng(0))
+    _, clean, _ = pool_of(recordings, wide, turning).chunks(rows, None)
+    _, turned, _ = pool_of(recordings, wide, turning).chunks(rows, np.random.default_rng(0))
+    _, doubted, _ = pool_of(recordings, wide, noisy).chunks(rows, np.random.default_rng(0))
     np.testing.assert_array_equal(turned[..., gripper], -clean[..., gripper])
     np.testing.assert_array_equal(turned[..., :gripper], clean[..., :gripper])
     assert (doubted[..., :ROBOT] != clean[..., :ROBOT]).all()

@@ -63,7 +63,7 @@ def test_what_is_encoded_once_gives_the_loss_of_what_is_computed_now(
     trainer = trainer_of(base, changed, tmp_path, profile=profile)
     pool = pool_of(changed, base, trainer.settings)
     rows, encodings = [0, 5, 9, 20], [0, 1, 3, 0]
-    actions, committed = pool.chunks(np.array(rows), None)
+    actions, committed, _ = pool.chunks(np.array(rows), None)
     losses = []
     for _ in range(2):  # computed and kept, then read
         prefix = trainer._sources[0].prefixes(rows, encodings)

@@ -16,7 +16,7 @@ from at_once import run_at_once
 from flexor.runtime.episodes import index as index_module
 from flexor.runtime.episodes.episode_check import check_root, repair
 from flexor.runtime.episodes.episode_schema import EpisodeError
-from flexor.runtime.episodes.index import EpisodeIndex
+from flexor.runtime.episodes.index import INDEX_VERSION, EpisodeIndex
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 
 CHILD = """
@@ -203,7 +203,7 @@ def test_an_index_that_is_no_index_is_named_with_the_way_out(tmp_path, record):
     connection = sqlite3.connect(index.path)
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(EpisodeError, match="its version is 99, this flexor reads up to 3"):
+    with pytest.raises(EpisodeError, match=f"its version is 99, this flexor reads up to {INDEX_VERSION}"):
         index.episodes()
 
 

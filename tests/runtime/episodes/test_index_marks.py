@@ -64,9 +64,10 @@ def test_learners_that_mark_at_once_lose_no_mark(tmp_path, record):
 
 
 def make_old(root: Path, version: int = 1) -> None:
-    """The index as it was before episodes were marked (1), or before they had alarms (2)."""
+    """The index as it was before episodes were marked (1), before they had alarms (2), before there was advice (3)."""
     with sqlite3.connect(root / "index.sqlite") as connection:
-        for column in LATER_COLUMNS if version == 1 else ("calibrated_max", "alarm_step"):
+        later = {1: tuple(LATER_COLUMNS), 2: ("calibrated_max", "alarm_step", "advised"), 3: ("advised",)}
+        for column in later[version]:
             connection.execute(f"ALTER TABLE episodes DROP COLUMN {column}")
         connection.execute(f"PRAGMA user_version={version}")
     connection.close()
@@ -90,7 +91,7 @@ def test_an_index_from_before_the_marks_is_read_as_it_is_and_changed_by_the_firs
     second = record(tmp_path, steps=2).end("failure", None, "sim")
     index.mark_used([first.stem], "nano")
     assert {row.id: row.used_by for row in index.episodes()} == {first.stem: ("nano",), second.stem: ()}
-    assert columns(tmp_path)[-1] == "used_by"
+    assert {"used_by", "advised"} <= set(columns(tmp_path))
     assert check_root(tmp_path).problems == ()
 
 
@@ -103,6 +104,18 @@ def test_an_index_with_marks_and_without_alarms_keeps_its_marks(tmp_path, record
     index.mark_used([path.stem], "another")
     assert index.episodes()[0].used_by == ("nano", "another")
     assert {"calibrated_max", "alarm_step"} <= set(columns(tmp_path))
+    assert check_root(tmp_path).problems == ()
+
+
+def test_an_index_from_before_there_was_advice_says_that_there_was_none(tmp_path, record):
+    path = record(tmp_path, steps=1).end("success", None, "sim")
+    index = EpisodeIndex(tmp_path)
+    index.mark_used([path.stem], "nano")
+    make_old(tmp_path, version=3)
+    assert (index.episodes()[0].used_by, index.episodes()[0].advised) == (("nano",), 0)
+    record(tmp_path, steps=2).end("success", None, "sim")
+    assert [row.advised for row in index.episodes()] == [0, 0]
+    assert "advised" in columns(tmp_path)
     assert check_root(tmp_path).problems == ()
 
 

@@ -12,6 +12,7 @@ from recordings import record
 from typer.testing import CliRunner
 
 from flexor.cli.main import app
+from flexor.errors import FlexorError
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.episode_schema import EpisodeError
 from flexor.sim.collect import CollectSettings, collect
@@ -80,5 +81,5 @@ def test_a_shifted_world_and_a_folder_without_libero_are_refused(tmp_path: Path)
     settings = CollectSettings(image_size=64, frame_every=10)
     shift = Shift.parse("low", "light", "libero_object")
     collect(tmp_path / "low", "sim:libero_object", 1, 77, 1, settings, lambda *_: None, shift=shift)
-    with pytest.raises(EpisodeError, match="shift low"):
+    with pytest.raises(FlexorError, match="has shift low and sampled starts"):
         note_elsewhere(tmp_path / "low", 1, lambda *_: None)
