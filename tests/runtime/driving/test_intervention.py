@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scripted_client import PERIOD, Clock, ScriptedClient, TimedRobot
 
+from flexor.runtime.driving.adviser import Adviser
 from flexor.runtime.driving.daemon import Daemon, DaemonSettings
 from flexor.runtime.driving.intervention import Situation, Takeover
 from flexor.runtime.episodes.episode import read_episode
@@ -51,7 +52,14 @@ class Arriving(TimedRobot):
         return Status(status.step, status.done, status.done)
 
 
-def run(root: Path, person: Person | None, steps: int = 30, latency: Any = lambda step: 0.02, robot: type = TimedRobot):
+def run(
+    root: Path,
+    person: Person | None,
+    steps: int = 30,
+    latency: Any = lambda step: 0.02,
+    robot: type = TimedRobot,
+    adviser: Adviser | None = None,
+):
     clock = Clock()
     client, arm = Outcomes(clock, latency), robot(clock, steps)
     with EpisodeRecorder(root) as recorder:
@@ -61,11 +69,35 @@ def run(root: Path, person: Person | None, steps: int = 30, latency: Any = lambd
             recorder,
             DaemonSettings(),
             intervener=person,
+            adviser=adviser,
             now=clock.now,
             sleep=clock.sleep,
         )
         report = daemon.run(1, 0, ["left"])
     return client, arm, report, read_episode(report.results[0].path)
+
+
+def test_an_adviser_is_silent_while_somebody_has_the_arm_and_begins_anew_afterwards(tmp_path):
+    begun: list[int] = []
+
+    def expert():  # says how often it was asked, and how many were made before it
+        begun.append(0)
+        number = len(begun)
+
+        def advise() -> np.ndarray:
+            begun[-1] += 1
+            return np.array([number, begun[-1], 0, 0, 0, 0, -1], np.float32)
+
+        return advise
+
+    person = Person(range(10, 16))
+    _, arm, _, episode = run(tmp_path, person, adviser=Adviser(expert, "grace"))
+    assert begun == [10, 14]  # of 30 steps six were the person's
+    assert np.flatnonzero(~episode.advised).tolist() == list(range(10, 16))
+    assert np.array_equal(episode.labels[10:16], np.tile(person.action, (6, 1)))
+    assert episode.labels[9, :2].tolist() == [1, 10] and episode.labels[16, :2].tolist() == [2, 1]
+    assert episode.meta.extra["adviser"] == "grace"
+    assert not (episode.actions == episode.labels)[episode.advised].all(axis=1).any()  # the policy's were played
 
 
 def test_the_persons_actions_are_played_and_recorded_as_what_to_learn(tmp_path):
