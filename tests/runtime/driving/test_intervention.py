@@ -91,7 +91,7 @@ def test_an_adviser_is_silent_while_somebody_has_the_arm_and_begins_anew_afterwa
         return advise
 
     person = Person(range(10, 16))
-    _, arm, _, episode = run(tmp_path, person, adviser=Adviser(expert, "grace"))
+    _, _, _, episode = run(tmp_path, person, adviser=Adviser(expert, "grace"))
     assert begun == [10, 14]  # of 30 steps six were the person's
     assert np.flatnonzero(~episode.advised).tolist() == list(range(10, 16))
     assert np.array_equal(episode.labels[10:16], np.tile(person.action, (6, 1)))
