@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
+import torch
 from recordings import CAMERAS, SENTENCES
 from small_learners import pool_of, settings
 from tokenizers import Regex, models, pre_tokenizers, processors
@@ -96,6 +97,18 @@ def test_the_state_is_varied_before_it_becomes_bins(wide: Bundle, recordings: Pa
     same, other = (pool.see(0, 1).tokens for pool in (quiet, noisy))
     assert same.shape == other.shape, "every bin is one token of this tokenizer"
     assert 5 <= int((same != other).sum()) <= 8
+
+
+def test_things_are_laid_into_varied_frames_alone_and_what_was_encoded_without_them_is_found_again(
+    wide: Bundle, recordings: Path
+) -> None:
+    plain = {"shift_pixels": 0, "brightness": 0, "contrast": 0, "colour": 0}
+    none, some = (pool_of(recordings, wide, settings(things=things, **plain)) for things in (0, 9))
+    assert none.key(0, 1) == pool_of(recordings, wide, settings(thing_pixels=5, **plain)).key(0, 1)
+    assert (none.key(0, 0) == some.key(0, 0)) and (none.key(0, 1) != some.key(0, 1))
+    assert torch.equal(none.see(0, 0).images, some.see(0, 0).images)
+    changed = [(none.see(0, one).images != some.see(0, one).images).any(dim=(0, 1, 2)) for one in (1, 2, 3)]
+    assert all(0 < part.float().mean() < 1 for part in changed)
 
 
 def test_the_shipped_policy_is_taught_on_the_tokens_that_it_always_was() -> None:
