@@ -89,6 +89,8 @@ class PointRobot:
 class PointPolicy:
     """Plans a straight line at a fifth of the greatest speed; `delay_s` makes it as slow as a test needs."""
 
+    executed = 0
+
     def __init__(self, delay_s: float = 0.0, rtc_max_delay: int = 5, far: float = 1.0, noise: float = 0.0) -> None:
         self._delay_s, self._rtc_max_delay, self._far, self._noise = delay_s, rtc_max_delay, far, noise
 

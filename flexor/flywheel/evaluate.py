@@ -18,14 +18,13 @@ from flexor import __version__
 from flexor.errors import FlexorError
 from flexor.flywheel.counterfactual import counterfactual_jobs, original_summary
 from flexor.flywheel.evaluation_worker import Setup, make_player
-from flexor.flywheel.lockstep import Delay, Manner
+from flexor.flywheel.lockstep import Delay, Manner, PlayedPolicy
 from flexor.flywheel.row_file import Row, RowFile, row_key
 from flexor.flywheel.row_sources import row_sources_hash
 from flexor.runtime.driving.score_monitor import calibration_id
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.metrics import wilson
 from flexor.runtime.robot import Robot, RobotSpec
-from flexor.runtime.serving.engine_thread import ServedPolicy
 from flexor.runtime.worker_pool import Job, WorkerDied, WorkerPool
 from flexor.sim.libero.protocol import LiberoSettings
 from flexor.sim.shift import NONE, Shift
@@ -36,7 +35,7 @@ MAX_DEATHS = 3  # of workers in one evaluation; their episodes are played again
 
 def open_policy(
     bundle: str, precision: str | None = None, flow_steps: int | None = None, noise_scale: float | None = None
-) -> ServedPolicy:
+) -> PlayedPolicy:
     """The bundle in the engine that fits it, one thread; functools.partial gives the rest, gates are not asked."""
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.inference.engine import open_engine
@@ -74,7 +73,7 @@ def evaluate(
     fresh: bool = False,
     watch: Callable[[Row], None] = lambda row: None,
     make_robot: Callable[[str], Robot] = open_simulation,
-    make_policy: Callable[[str], ServedPolicy] = open_policy,
+    make_policy: Callable[[str], PlayedPolicy] = open_policy,
     precision: str = "fp32",
     flow_steps: int | None = None,
     noise_scale: float | None = None,

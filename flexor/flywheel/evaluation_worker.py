@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import cast
 
 from flexor.flywheel.counterfactual import JudgingRobot, Witness
-from flexor.flywheel.lockstep import Delay, Lockstep, Manner
+from flexor.flywheel.lockstep import Delay, Lockstep, Manner, PlayedPolicy
 from flexor.runtime.episodes.recorder import EpisodeRecorder
 from flexor.runtime.inference.calibration import Calibration
 from flexor.runtime.robot import Robot
-from flexor.runtime.serving.engine_thread import ServedPolicy
 from flexor.runtime.worker_pool import Alive, Job, Result
 
 
@@ -22,7 +21,7 @@ class Setup:
     bundle: str
     sim: str
     make_robot: Callable[[str], Robot]
-    make_policy: Callable[[str], ServedPolicy]
+    make_policy: Callable[[str], PlayedPolicy]
     log_dir: str | None = None
     entropy: bool = True
     delay: Delay = field(default_factory=Delay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,13 @@ from flexor.runtime.inference.calibration import Calibration, Scoring
 from flexor.runtime.observation import ActionChunk, Observation
 from flexor.runtime.robot import FailureEvent, Robot, RobotFault, Status
 from flexor.runtime.serving.engine_thread import ServedPolicy
+
+
+class PlayedPolicy(ServedPolicy, Protocol):
+    """What is needed of a policy that is played here; inference.policy.Policy is one."""
+
+    executed: int
+    """Actions of a chunk that are played, and scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Lockstep:
     def __init__(
         self,
         robot: Robot,
-        policy: ServedPolicy,
+        policy: PlayedPolicy,
         recorder: EpisodeRecorder | None,
         entropy: bool,
         delay: Delay | None = None,
@@ -111,6 +118,7 @@ class Lockstep:
                 f"replan is {self._replan} steps; expected 1 to {self._about['horizon']}, the actions of a chunk of "
                 f"{self._about['bundle']}"
             )
+        policy.executed = self._replan
         longest = self._about["horizon"] // 2  # a chunk comes after d steps and has to last until the next one does
         if self._delay.splice == "prefix":
             longest = min(longest, self._about["rtc_max_delay"])

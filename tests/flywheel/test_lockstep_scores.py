@@ -8,7 +8,7 @@ import pytest
 from point_world import PointPolicy, PointRobot, open_point
 
 from flexor.flywheel.evaluate import evaluate
-from flexor.flywheel.lockstep import Delay, Lockstep
+from flexor.flywheel.lockstep import Delay, Lockstep, Manner
 from flexor.runtime.episodes.calibrator import calibrate
 from flexor.runtime.episodes.episode import read_episode
 from flexor.runtime.episodes.episode_files import finished_files
@@ -38,6 +38,14 @@ def evaluated(tmp_path_factory) -> tuple[dict, Calibration]:
     root = tmp_path_factory.mktemp("good")
     result = evaluate("point", "sim:point", [], 10, 0, 1, root, make_robot=open_point, make_policy=open_quiet_policy)
     return result, calibrate(read_traces(root), 0.1)
+
+
+def test_a_policy_is_told_how_many_of_its_actions_are_played_for_they_are_what_is_scored():
+    policy = PointPolicy()
+    Lockstep(PointRobot(), policy, None, entropy=False)
+    assert policy.executed == policy.describe()["replan"]
+    Lockstep(PointRobot(), policy, None, entropy=False, manner=Manner(replan=3))
+    assert policy.executed == 3
 
 
 def test_episodes_of_eval_are_what_a_calibration_is_made_of(evaluated):

@@ -40,6 +40,10 @@ class Policy:
         engine: the same bundle, loaded by `open_engine`.
         noise_scale: another than the bundle's.
 
+    Attributes:
+        executed: of a chunk's actions, how many are played before the next begins, and scored; the bundle's replan
+            until whoever plays them sets another.
+
     Raises:
         BundleError: the bundle's tokenizer or statistics cannot be used.
     """
@@ -52,6 +56,7 @@ class Policy:
         self._preprocessor = Preprocessor(bundle, engine.resample)
         self._action_normalizer = bundle.normalizers()[1]
         self._workspace = np.asarray(self._config.action_space.workspace, np.float64)
+        self.executed = bundle.config.replan
         self._asked: _Asked | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -215,11 +220,12 @@ class Policy:
     def _executed(self) -> slice:
         """Rows of the last chunk that are meant to be executed and were not clamped.
 
-        A chunk that continues d actions is asked for d steps early, and so is the one after it: it plays up to replan.
+        A chunk that continues d actions is asked for d steps early, and so is the one after it: it plays up to
+        `executed`.
         """
         clamp = self._asked.action_prefix if self._asked else None
         first = 0 if clamp is None else len(clamp)
-        return slice(first, max(self._config.replan, first + 1))
+        return slice(first, max(self.executed, first + 1))
 
     def _provenance(self, noise_seed: int) -> Provenance:
         engine = self.engine

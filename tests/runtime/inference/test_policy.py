@@ -127,6 +127,9 @@ def test_accel_leaves_the_clamped_rows_out(policy: Policy, micro_bundle: Bundle,
     clamp = micro_bundle.normalizers()[1].normalize(prefix)
     _, velocities = policy.engine.denoise(encoded, noise, clamp)
     assert chunk.scores["accel"] == accel(velocities[:, 0, 3:5])
+    further = Policy(micro_bundle, policy.engine)
+    further.executed = 8  # who plays more of a chunk is told of more
+    assert further.infer(observation, 4, prefix).scores["accel"] == accel(velocities[:, 0, 3:8])
 
 
 @pytest.mark.parametrize("d", [0, 2])
