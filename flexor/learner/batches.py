@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -131,11 +132,13 @@ class Batches:
             yield self._batch(images, tokens, mask, rows, self._played[rows], start)
 
     def _others(self, rows: NDArray[np.int64], states: NDArray[np.float32], step: int) -> Others | None:
-        """One other thing, drawn anew, for each sample in whose scene one can be asked for and nothing was moved."""
+        """One other thing, drawn anew, for samples in whose scene one can be asked for and nothing was moved."""
         chosen = np.flatnonzero(self._open[rows])
+        most = math.ceil(self._settings.elsewhere_share * len(rows))
         if self._settings.elsewhere == 0 or len(chosen) == 0:
             return None
         rng = np.random.default_rng([self._settings.seed, OTHERS, step, self._share[0]])
+        chosen = np.sort(rng.choice(chosen, min(most, len(chosen)), replace=False))
         episodes = self._episodes[rows[chosen]]
         count = (self._elsewhere[episodes] >= 0).sum(axis=1)
         column = rng.integers(count)

@@ -32,6 +32,7 @@ class PretrainSettings(BaseModel):
         brightness, contrast, colour: half-widths of the factors drawn for each frame (colour: for each channel).
         foresight: weight of the training-only loss that asks where the gripper will close and let go; 0 leaves it out.
         elsewhere: weight of the same loss for what else could have been asked for, where `flexor elsewhere` noted it.
+        elsewhere_share: share of a batch's samples that this is asked of at most; each costs a pass of the prefix.
         word_dropout: share of the sentences' words replaced by the unknown word, so that one is no surprise later.
         held_out: share of the episodes that is never trained on.
         evaluation_samples: held-out samples behind one row of held-out numbers.
@@ -70,6 +71,7 @@ class PretrainSettings(BaseModel):
     colour: float = Field(default=0.1, ge=0, lt=1)
     foresight: float = Field(default=1.0, ge=0)
     elsewhere: float = Field(default=1.0, ge=0)
+    elsewhere_share: float = Field(default=0.25, gt=0, le=1)
     word_dropout: float = Field(default=0.02, ge=0, lt=1)
     held_out: float = Field(default=0.05, gt=0, le=0.5)
     evaluation_samples: int = Field(default=256, gt=0)
@@ -104,4 +106,6 @@ class PretrainSettings(BaseModel):
         # so that runs from before there were things go on
         unused = set() if self.things else {"things", "thing_pixels"}
         # what is asked elsewhere depends on the data: the trainer tells it
-        return self.model_dump(mode="json", exclude=budget | watching | machine | unused | {"elsewhere"})
+        return self.model_dump(
+            mode="json", exclude=budget | watching | machine | unused | {"elsewhere", "elsewhere_share"}
+        )

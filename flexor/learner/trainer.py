@@ -76,7 +76,8 @@ class Trainer:
         init = open_init(settings, demonstrations) if settings.init is not None else None
         self._identity = {**settings.identity(), "data": demonstrations.digest, "sentences": sentences}
         if settings.elsewhere and demonstrations.elsewhere.has_any().any():
-            self._identity["elsewhere"] = [settings.elsewhere, demonstrations.elsewhere.digest()]
+            asked = [settings.elsewhere, settings.elsewhere_share, demonstrations.elsewhere.digest()]
+            self._identity["elsewhere"] = asked
         self.began_from = init.id if init is not None else None
         if init is not None:
             self._identity["init"] = init.hash

@@ -115,7 +115,9 @@ def test_it_is_asked_of_samples_of_such_scenes_before_the_grasp_alone(asked: Dem
         pixels = ((batch.images + 1) * 127.5).round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
         rows = [int(np.flatnonzero((asked.images == image).all(axis=(1, 2, 3, 4)))[0]) for image in pixels]
         chosen = [] if batch.others is None else batch.others.rows.tolist()
-        assert [place for place, row in enumerate(rows) if allowed[row]] == chosen
+        may = [place for place, row in enumerate(rows) if allowed[row]]
+        assert set(chosen) <= set(may) and len(chosen) == min(4, len(may))  # a quarter of 16
+        assert chosen == sorted(set(chosen))
 
 
 def test_what_else_is_asked_changes_nothing_of_the_rest_and_can_be_left_out(
