@@ -106,8 +106,8 @@ class RobotSide:
                 waited = True
                 self._on_line(f"episode {seed} {live.task}: ready?")
 
-        helped = {"correcting": correcting, "advised": advised}
-        daemon = self._session.daemon(**helped, stopped=self._stopped_or_dead, watch=watch)
+        stopped = self._stopped_or_dead
+        daemon = self._session.daemon(correcting=correcting, advised=advised, stopped=stopped, watch=watch)
         results = daemon.run(1, seed, [task]).results
         return results[0] if results else None
 
