@@ -6,11 +6,16 @@ weights are held in 8 bits, gradients pass through them rounded. The expert, a t
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+
 import torch
 from torch import nn
 
 from flexor.errors import FlexorError
 from flexor.pi05.model import Pi05
+
+MADV_PAGEOUT = 21  # linux/mman-common.h; loses nothing, unlike MADV_DONTNEED on memory that is not mapped from a file
 
 
 def hold_in_8_bits(model: Pi05) -> tuple[str, ...]:
@@ -35,6 +40,17 @@ def hold_in_8_bits(model: Pi05) -> tuple[str, ...]:
     return tuple(linear)
 
 
+def _give_back(weight: torch.Tensor) -> None:
+    """Let the kernel take back at once the pages of a mapped file that were read for a weight.
+
+    Only advice: no harm where it is not mapped, or the kernel does not know how.
+    """
+    first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (weight.data_ptr() + weight.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_PAGEOUT)
+
+
 def _reads(name: str) -> bool:
     return name.startswith(("vision.layers.", "prefix_layers."))
 
@@ -44,4 +60,5 @@ def _rounded(linear: nn.Module, kind: type[nn.Linear]) -> nn.Module:
     bias = linear.bias is not None
     held = kind(linear.in_features, linear.out_features, bias=bias, has_fp16_weights=False, threshold=0.0)  # type: ignore[call-arg]
     held.load_state_dict(linear.state_dict())
+    _give_back(linear.weight)
     return held.to(torch.device("cpu")).requires_grad_(False)  # it rounds when it is brought to its device
