@@ -22,10 +22,10 @@ SMALL_RANK = 8
 
 SAVED: Mapping[str, float] = {
     "r": 0.01,
-    "precision": 0.15,
+    "precision": 0.34,
     "gradient_checkpointing": 0.23,
-    "batch": 0.31,
-    "load_in_8bit": 0.05,
+    "batch": 0.29,
+    "load_in_8bit": 0.07,
     "draws": 0.03,
 }
 """Share of the learner's peak memory that each knob took off in `flexor bench memory`, by its first setting: of two
