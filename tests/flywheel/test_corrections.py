@@ -117,11 +117,6 @@ def test_labels_without_an_adviser_are_no_advice(corrected: tuple[RunReport, Epi
     assert not corrected[1].advised.any()
 
 
-def test_advice_is_of_an_episode_that_was_begun() -> None:
-    with pytest.raises(RuntimeError, match="begin"):
-        Adviser(lambda: lambda: np.zeros(7, np.float32)).advise()
-
-
 def test_a_robot_without_an_expert_is_refused() -> None:
     with pytest.raises(FlexorError, match="robot sim:point has no expert that could take over"):
         corrector_of(PointRobot(), CorrectionSettings())

@@ -25,18 +25,15 @@ class Adviser:
 
     def __init__(self, make_expert: Callable[[], Expert], name: str = "oracle") -> None:
         self._make_expert, self.name = make_expert, name
-        self._expert: Expert | None = None
+        self._expert: Expert
+        self._next = 0
 
-    def begin(self) -> None:
-        """The robot was reset, or somebody else had the arm meanwhile."""
-        self._expert = self._make_expert()
+    def advise(self, step: int) -> NDArray[np.float32]:
+        """What it would do in a control step, float32 [A] in robot units.
 
-    def advise(self) -> NDArray[np.float32]:
-        """What it would do now, float32 [A] in robot units.
-
-        Raises:
-            RuntimeError: no episode was begun.
+        It begins anew with an episode (step 0), and where it was not asked in the step before: somebody had the arm.
         """
-        if self._expert is None:
-            raise RuntimeError("advise() speaks of an episode; call begin() first")
+        if step == 0 or step != self._next:
+            self._expert = self._make_expert()
+        self._next = step + 1
         return np.asarray(self._expert(), np.float32)

@@ -95,7 +95,7 @@ class ControlLoop:
         self._judge = judge
         if judge is not None:
             judge.begin()
-        self._adviser, self._advised = adviser, False
+        self._adviser = adviser
         self.turns = None if intervener is None else Turns(intervener, recorder.event, report)
 
     def play(self) -> Ending:
@@ -179,16 +179,8 @@ class ControlLoop:
         if state is None:
             state = self._robot.state()
         # after the policy was asked: it does not wait for an adviser
-        return self._act(step, state, self._player.action(step), self._advice())
-
-    def _advice(self) -> NDArray[np.float32] | None:
-        """What an adviser would do now; begun anew where it was not asked in the step before."""
-        if self._adviser is None:
-            return None
-        if not self._advised:
-            self._adviser.begin()
-            self._advised = True
-        return self._adviser.advise()
+        advice = None if self._adviser is None else self._adviser.advise(step)
+        return self._act(step, state, self._player.action(step), advice)
 
     def _intervene(self, turns: Turns, step: int) -> Status | None:
         """Let whoever may take the arm act in this step; None when it is the policy's."""
@@ -200,7 +192,6 @@ class ControlLoop:
         if begins:
             self._player.reset()
             self._asker.reset()
-        self._advised = False
         if turns.frame_due(step) and not takeover.idle and self._looked != step:
             self._look(step)
         return self._act(step, state, takeover.action, intervention=True)
