@@ -107,6 +107,8 @@ def test_things_are_laid_into_varied_frames_alone_and_what_was_encoded_without_t
     assert none.key(0, 1) == pool_of(recordings, wide, settings(thing_pixels=5, **plain)).key(0, 1)
     assert (none.key(0, 0) == some.key(0, 0)) and (none.key(0, 1) != some.key(0, 1))
     assert torch.equal(none.see(0, 0).images, some.see(0, 0).images)
+    small = pool_of(recordings, wide, settings(things=9, thing_pixels=5, **plain))
+    assert some.key(0, 1) != small.key(0, 1) and not torch.equal(some.see(0, 1).images, small.see(0, 1).images)
     changed = [(none.see(0, one).images != some.see(0, one).images).any(dim=(0, 1, 2)) for one in (1, 2, 3)]
     assert all(0 < part.float().mean() < 1 for part in changed)
 
