@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,23 +42,22 @@ class IdleClient(ScriptedClient):
         return number
 
 
+def play(robot: TabletopRobot, root: Path, settings: DaemonSettings | None = None, **helped: Any) -> RunReport:
+    """One episode of the policy that stands still, on a clock of its own; `helped` as Daemon takes it."""
+    clock = Clock()
+    client: Any = IdleClient(clock, lambda step: 0.02)
+    with EpisodeRecorder(root) as recorder:
+        daemon = Daemon(robot, client, recorder, settings, **helped, now=clock.now, sleep=clock.sleep)
+        return daemon.run(1, 3, [next(iter(robot.spec.tasks))])
+
+
 @pytest.fixture(scope="module")
 def corrected(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Episode]:
     root: Path = tmp_path_factory.mktemp("corrected")
-    robot, clock = TabletopRobot(image_size=32), Clock()
+    robot = TabletopRobot(image_size=32)
     settings = DaemonSettings(correct=CorrectionSettings(stall_steps=5, turn_steps=20))
     try:
-        with EpisodeRecorder(root) as recorder:
-            daemon = Daemon(
-                robot,
-                IdleClient(clock, lambda step: 0.02),  # type: ignore[arg-type]
-                recorder,
-                settings,
-                intervener=corrector_of(robot, settings.correct),
-                now=clock.now,
-                sleep=clock.sleep,
-            )
-            report = daemon.run(1, 3, [next(iter(robot.spec.tasks))])
+        report = play(robot, root, settings, intervener=corrector_of(robot, settings.correct))
     finally:
         robot.close()
     return report, read_episode(report.results[0].path)
@@ -85,18 +85,9 @@ def test_what_is_to_be_learned_is_the_experts_action_and_has_frames(corrected: t
 
 
 def test_an_adviser_says_at_every_step_what_it_would_do_and_leaves_the_arm(tmp_path: Path) -> None:
-    robot, clock = TabletopRobot(image_size=32), Clock()
+    robot = TabletopRobot(image_size=32)
     try:
-        with EpisodeRecorder(tmp_path) as recorder:
-            daemon = Daemon(
-                robot,
-                IdleClient(clock, lambda step: 0.02),  # type: ignore[arg-type]
-                recorder,
-                adviser=Adviser(expert_of(robot)),
-                now=clock.now,
-                sleep=clock.sleep,
-            )
-            report = daemon.run(1, 3, [next(iter(robot.spec.tasks))])
+        report = play(robot, tmp_path, adviser=Adviser(expert_of(robot)))
         robot.reset(3, next(iter(robot.spec.tasks)))
         first = robot.expert()()
     finally:
