@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +55,7 @@ def export(
     from flexor.cli.report import console, progress_console, table, write_json
     from flexor.export.exporter import Wish, export_graphs
     from flexor.export.recorded_observations import recorded_observations
+    from flexor.runtime.environment import peak_memory_mb
     from flexor.runtime.inference.bundle import Bundle
 
     names = tuple(name for name in (targets or "").replace(" ", "").split(",") if name)
@@ -67,7 +67,7 @@ def export(
     began = time.monotonic()
     with progress_console.status("exporting", spinner="line") as status:
         exported = export_graphs(opened, out, wish, found, status.update)
-    seconds, memory_mb = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    seconds, memory_mb = time.monotonic() - began, peak_memory_mb()
     made = exported.bundle
     graphs = made.config.graphs
     assert graphs is not None

@@ -112,7 +112,6 @@ def _learn_once(
     config: Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    import resource
     from contextlib import ExitStack
 
     from flexor.learner.lora.learn import LearnWatcher
@@ -121,6 +120,7 @@ def _learn_once(
     from flexor.learner.lora.trainer import never_pause
     from flexor.learner.lowest_priority import give_way
     from flexor.learner.slack import ServerSlack
+    from flexor.runtime.environment import peak_memory_mb
     from flexor.runtime.inference.bundle import Bundle
     from flexor.runtime.serving.control import ServerControl
     from flexor.settings import load_settings
@@ -134,7 +134,7 @@ def _learn_once(
             give_way()
             pause = stack.enter_context(ServerSlack(server, _say))
         result = learn_adapter(opened, episodes, out, settings, watcher, replay, pause)
-    result["host_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    result["host_memory_mb"] = peak_memory_mb()
     if told is not None and "adapter" in result:
         with ServerControl(told, PUSH_TIMEOUT_S) as control:
             result["state"] = control.order("push", Path(result["adapter"]).name)["state"]

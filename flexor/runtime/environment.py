@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,6 +36,11 @@ def environment() -> dict[str, Any]:
         "gpu": gpu_name(),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
     }
+
+
+def peak_memory_mb() -> float:
+    """Most memory that this process has had resident, with its mapped files, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def package_version(name: str) -> str | None:

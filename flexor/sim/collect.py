@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -114,7 +115,7 @@ def _asked(sim: str, tasks: Sequence[str], counterfactual: bool) -> list[str]:
 
 def _add_sentences(path: Path, sentences: dict[str, dict[str, list[str]]]) -> None:
     held = json.loads(path.read_text()) if path.exists() else {}
-    draft = path.with_suffix(".part")
+    draft = path.with_suffix(f".{os.getpid()}.part")  # two may begin on one folder at once
     draft.write_text(json.dumps({**held, **sentences}, indent=1) + "\n")
     draft.replace(path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from flexor.export.tensorrt.proof import prove
 from flexor.export.tensorrt.quantise import KINDS, quantise_symmetric
 from flexor.export.tensorrt.report import EngineReport, as_text
 from flexor.export.tensorrt.targets import choose_targets
+from flexor.runtime.environment import peak_memory_mb
 from flexor.runtime.inference.onnx_session import open_session
 
 REPORT, REPORT_TEXT = "engines.json", "engines.md"
@@ -119,7 +119,7 @@ def _write_report(
         **built_for,
         "precision": job.wish.precision,
         "source": job.source.hash,
-        "host_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "host_memory_mb": peak_memory_mb(),
         "engines": [report.to_dict() for report in reports],
         "onnx_beside_fp32": None if parity is None else parity.to_dict(),
     }
