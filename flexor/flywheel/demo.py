@@ -112,7 +112,7 @@ class Demo(Wheel):
         robot = self._open.enter_context(self._robot_in(NONE))  # kept: a closed renderer spoils the next one's frames
         for seed in seeds:
             if seed not in self._recorded(seeds):
-                self._play(robot, seed)
+                self._play(robot, seed, self._place.task_of(seed, robot.tasks))
         return counts(self._recorded(seeds).values())
 
     def _familiar(self, cycle: int) -> Row:
@@ -124,11 +124,11 @@ class Demo(Wheel):
         """The first failures in the changed world once more, by the adapter; nobody helps."""
         seeds, active = self._seeds.collect(cycle), self._active()
         rows = self._finished(seeds)
-        failed = [int(row.seed) for row in rows if row.outcome == "failure" and row.adapter == BASE][:AGAIN]
+        failed = [row for row in rows if row.outcome == "failure" and row.adapter == BASE][:AGAIN]
         played = {int(row.seed) for row in rows if row.adapter == active}
-        for seed in failed if active != BASE else ():
-            if seed not in played:
-                self._play(self._robot_side(), seed)
+        for row in failed if active != BASE else ():
+            if int(row.seed) not in played:
+                self._play(self._robot_side(), int(row.seed), row.task)
         tried = [row for row in self._finished(seeds) if row.adapter == active != BASE]
         return {"failed_before": len(failed), **counts(tried)}
 

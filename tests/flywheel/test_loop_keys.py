@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from exported_bundles import write_micro
+from online_episodes import episode_row
 from recordings import record
 
 from flexor.errors import FlexorError
@@ -70,6 +71,7 @@ HERE = {
         "collect.episodes",
         "collect.correct",
         "collect.advise",
+        "collect.practise",
         "gate.unshifted",
         "gate.margin",
     ),
@@ -151,12 +153,28 @@ def test_a_cycle_collects_so_many_episodes_corrected_and_advised_where_that_is_w
     for correct, advise in ((True, False), (False, True)):
         made = turned("collect.episodes=4", f"collect.correct={correct}", f"collect.advise={advise}")
         played: list[tuple[bool, ...]] = []
-        monkeypatch.setattr(made, "_robot_side", lambda: None)
+        monkeypatch.setattr(made, "_robot_side", lambda: SimpleNamespace(tasks=("a", "b")))
         monkeypatch.setattr(made, "_look", lambda: None)
         monkeypatch.setattr(made._triggers, "standing", lambda active: {"success_rate"})
-        monkeypatch.setattr(made, "_play", lambda robot, seed, *helped, played=played: played.append(helped))
+        monkeypatch.setattr(made, "_play", lambda robot, seed, task, *helped, played=played: played.append(helped))
         made._collect(1)
         assert played == [(correct, advise)] * 4
+
+
+def test_some_episodes_of_a_cycle_practise_what_fails(turned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = ("a", "b", "c")
+    rows = [episode_row(number, task="b", outcome="failure", adapter="base") for number in range(60)]
+    rows += [episode_row(number, task=task, adapter="base") for number in range(60) for task in "ac"]
+
+    def asked(share: float) -> list[str]:
+        made = turned(f"collect.practise={share}")
+        monkeypatch.setattr(made, "_robot_side", lambda: SimpleNamespace(tasks=tasks))
+        monkeypatch.setattr(made, "_rows", lambda: rows)
+        return [made._practised(seed) for seed in range(60)]
+
+    assert asked(0.0) == [*tasks] * 20
+    assert 54 <= asked(1.0).count("b") < 60  # (60 + 1) / (60 + 2) beside 1 / 62 of each of the others: 97 % of 60
+    assert 30 <= asked(0.5).count("b") < 54
 
 
 def test_the_learner_is_given_so_long(turned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,14 +168,17 @@ def test_a_state_that_was_touched_is_refused(base, tmp_path):
         Reservoir.load(path)
 
 
-def test_tasks_are_drawn_alike_pools_by_their_share_and_episodes_by_priority(base, tmp_path):
+def test_tasks_are_drawn_by_what_is_to_be_learned_of_them_pools_by_their_share_and_episodes_by_priority(base, tmp_path):
     root = tmp_path / "own"
     plain, urgent = act(root, "red", "success"), act(root, "red", "failure", interventions=2, calibrated=1.8)
     settings = ReplaySettings(exponent=1.0, half_life=1e9)
     reservoir = Reservoir.choose(base, 5, 0)
     draws = draws_of(sampler_of(root, reservoir, settings), 6000)
+    alike = draws_of(sampler_of(root, reservoir, settings.model_copy(update={"exponent": 0.0})), 6000)
+    assert Counter(draw.task for draw in alike)["red"] / 6000 == pytest.approx(0.5, abs=0.03)
     by_task = Counter(draw.task for draw in draws)
-    assert by_task["red"] / 6000 == pytest.approx(0.5, abs=0.03)
+    # red on average (0.1 + 3.0) / 2, and blue, which the robot has not played, as much as a success: 0.1
+    assert by_task["red"] / 6000 == pytest.approx(1.55 / 1.65, abs=0.02)
     assert {draw.online for draw in draws if draw.task == "blue"} == {False}  # the robot has none of it
     red = [draw for draw in draws if draw.task == "red"]
     assert np.mean([draw.online for draw in red]) == pytest.approx(0.5, abs=0.04)
@@ -183,7 +186,7 @@ def test_tasks_are_drawn_alike_pools_by_their_share_and_episodes_by_priority(bas
     # (0.1 + 0) to (0.1 + 0.9 + 1 + 1)
     assert own[plain] / own.total() == pytest.approx(0.1 / 3.1, abs=0.02)
     assert next(draw.probability for draw in red if draw.id == urgent) == pytest.approx(3.0 / 3.1)
-    replayed = Counter(draw.id for draw in draws if not draw.online and draw.task == "blue")
+    replayed = Counter(draw.id for draw in alike if not draw.online and draw.task == "blue")
     assert len(replayed) == 5
     assert min(replayed.values()) / max(replayed.values()) > 0.8
 

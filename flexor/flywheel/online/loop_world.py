@@ -61,15 +61,19 @@ class LoopWorld:
         """Opens the robot by its name in the workplace of a shift; importable, for worker processes."""
         return functools.partial(open_simulation, shift=shift, libero=self.libero)
 
-    def task_of(self, seed: int, known: Sequence[str]) -> str:
-        """Which task the episode of a seed is, the robot's own being `known`.
+    def asked(self, known: Sequence[str]) -> Sequence[str]:
+        """The tasks that are asked for, the robot's own being `known`.
 
         Raises:
             FlexorError: one that is asked for is not among them.
         """
         if unknown := [task for task in self.tasks if task not in known]:
             raise FlexorError(f"unknown tasks {', '.join(unknown)}; the tasks of {self.sim} are {', '.join(known)}")
-        asked = self.tasks or known
+        return self.tasks or known
+
+    def task_of(self, seed: int, known: Sequence[str]) -> str:
+        """Which of them the episode of a seed is of, in turn. Raises as `asked` does."""
+        asked = self.asked(known)
         return asked[seed % len(asked)]
 
     def to_dict(self) -> dict[str, Any]:

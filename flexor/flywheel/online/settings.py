@@ -66,6 +66,8 @@ class CollectSettings(BaseModel):
         correct: let the simulation's expert take over when an episode goes wrong; a control leaves it out.
         advise: let it say at every step what it would do there, which is learned from in its place (DAgger); a control
             leaves that out, and nobody who is not a program can do it.
+        practise: share of the episodes whose task is drawn by how often the policy fails at it; the others take the
+            tasks in turn (flexor.flywheel.online.practice).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +75,7 @@ class CollectSettings(BaseModel):
     episodes: int = Field(default=20, ge=1)
     correct: bool = True
     advise: bool = True
+    practise: float = Field(default=0.5, ge=0, le=1)
 
 
 class GateSettings(BaseModel):

@@ -18,6 +18,7 @@ from flexor.flywheel.online.loop_triggers import LoopTriggers
 from flexor.flywheel.online.loop_world import LoopWorld
 from flexor.flywheel.online.measuring import Measuring
 from flexor.flywheel.online.offering import Offering
+from flexor.flywheel.online.practice import practised_task
 from flexor.flywheel.online.robot_side import RobotSide, counts, mended, told
 from flexor.flywheel.online.settings import OnlineSettings
 from flexor.flywheel.online.stage_clock import StageClock
@@ -153,7 +154,8 @@ class Wheel:
             if seed not in recorded:
                 correcting = self._settings.collect.correct and bool(self._triggers.standing(self._active()))
                 advised = self._settings.collect.advise and not self._devices
-                self._play(self._robot_side(), seed, correcting, advised)
+                task = self._practised(seed)
+                self._play(self._robot_side(), seed, task, correcting, advised)
                 self._look()
         return counts(self._recorded(seeds).values())
 
@@ -249,9 +251,14 @@ class Wheel:
             self._watcher.on_line,
         )
 
-    def _play(self, robot: RobotSide, seed: int, correcting: bool = False, advised: bool = False) -> None:
+    def _practised(self, seed: int) -> str:
+        """The task of an episode that is collected, by how the active policy did so far."""
+        active, tasks = self._active(), self._place.asked(self._robot_side().tasks)
+        rows = (row for row in self._rows() if row.adapter == active)
+        return practised_task(tasks, rows, seed, self._settings.collect.practise)
+
+    def _play(self, robot: RobotSide, seed: int, task: str, correcting: bool = False, advised: bool = False) -> None:
         """One episode, told."""
-        task = self._place.task_of(seed, robot.tasks)
         result = None if self._stopped() else robot.play(seed, task, correcting, advised)
         if result is not None:
             self._watcher.on_line(told(result))

@@ -41,9 +41,10 @@ class Draw:
 class ReplaySampler:
     """Draws by task, pool and priority.
 
-    Each draw takes a task, all alike (SOP: 1 / M); then the robot's own episodes or the reservoir, by the task's online
-    share; then one of the robot's own by priority, or one of the reservoir, all alike. A task that only one of them has
-    is drawn from that one.
+    Each draw takes a task, by the mean weight of its own episodes (SOP takes all alike; a task that never fails then
+    has as much of an adapter as one that always does); then the robot's own episodes or the reservoir, by the task's
+    online share; then one of the robot's own by priority, or one of the reservoir, all alike. A task that only one of
+    them has is drawn from that one; of those that the robot has not played, as if it had succeeded in them.
 
     Draw k is a function of the seed, k, the episodes, and the losses noted before it.
 
@@ -65,6 +66,10 @@ class ReplaySampler:
                 "there is no episode to learn from: no success, and none in which somebody intervened or advised; "
                 "record some with `flexor run --log`, or give demonstrations to replay"
             )
+        means = {task: float(np.mean(list(pool.values()))) for task, pool in online.weights.items()}
+        easy = min([*means.values(), settings.floor**settings.exponent])
+        weights = np.array([means.get(task, easy) for task in self._tasks])
+        self._chances = weights / weights.sum()
         self._shares = OnlineShare(settings.alpha, settings.window, settings.share_low, settings.share_high)
 
     def share(self, task: str) -> float:
@@ -76,7 +81,7 @@ class ReplaySampler:
     def draw(self, number: int) -> Draw:
         """Draw `number`; the same one for as long as no loss is noted."""
         rng = np.random.default_rng([self._settings.seed, EPISODES, number])
-        task = self._tasks[int(rng.integers(len(self._tasks)))]
+        task = self._tasks[int(rng.choice(len(self._tasks), p=self._chances))]
         online = bool(rng.random() < self.share(task))
         if online or self._reservoir is None:
             return Draw(number, task, True, *self._online.draw(task, rng))
@@ -87,8 +92,8 @@ class ReplaySampler:
         self._shares.note(draw.task, draw.online, loss)
 
     def mean_share(self) -> float:
-        """The online share over all tasks, which are drawn alike."""
-        return sum(map(self.share, self._tasks)) / len(self._tasks)
+        """The online share over all tasks, as often as they are drawn."""
+        return float(self._chances @ [self.share(task) for task in self._tasks])
 
     def state(self) -> dict[str, Any]:
         """The losses noted so far, as JSON has them."""
