@@ -1,4 +1,4 @@
-"""practised_task: which task an episode is of that is collected to learn from: in turn, or one that the policy fails at."""
+"""practised_task: of which task a collected episode is: in turn, or one that the policy fails at."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flexor.sim.collect import JUDGED
 def practised_task(tasks: Sequence[str], rows: Iterable[EpisodeRow], seed: int, share: float) -> str:
     """The task of one episode: a function of the seed and of what was played before.
 
-    Of all seeds `share` practise: a task is drawn in proportion to how often the policy is expected to fail at it, which
-    is (f + 1) / (n + 2) after f of n episodes in which it did not succeed alone (Laplace). The others take the tasks in
+    Of all seeds `share` practise: a task is drawn in proportion to how often the policy is expected to fail at it,
+    (f + 1) / (n + 2) after f of n episodes in which it did not succeed alone (Laplace). The others take the tasks in
     turn, so that what went well before is seen to go on well.
 
     Args:
