@@ -58,7 +58,7 @@ def test_the_parts_of_an_online_loop_give_the_defaults_and_say_every_setting():
     files = [CONFIGS / name for name in PARTS]
     assert load_settings(OnlineSettings, files) == load_settings(OnlineSettings, None, ["task=libero_long"])
     written = OmegaConf.merge(*(OmegaConf.load(file) for file in (*files, CONFIGS / "lora.yaml")))
-    assert load_settings(OnlineSettings, CONFIGS / "lora.yaml").lora.steps == 1500
+    assert load_settings(OnlineSettings, CONFIGS / "lora.yaml").lora.steps == 2000
     elsewhere = ("daemon",)  # run.yaml
     for key in known_keys(OnlineSettings):
         if not key.startswith(elsewhere):

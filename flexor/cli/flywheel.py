@@ -19,7 +19,7 @@ def flywheel(
     shift: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="none, low, medium or high: domain_shift.current_level.")
     ] = None,
-    cycles: Annotated[int, typer.Option(min=1, help="Collect, learn, offer, measure: so many times.")] = 3,
+    cycles: Annotated[int, typer.Option(min=1, help="Collect, learn, offer, measure: so many times.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2, help="Which episodes it learns from; all are measured alike.")] = 0,
     operator: Annotated[
         bool, typer.Option("--operator", help="A person judges and takes over, in the place of the simulator.")
@@ -40,7 +40,7 @@ def flywheel(
     base and last adapter play fresh seeds, shifted and not. Ctrl-C, or a kill, loses nothing that was finished: the
     same command goes on.
 
-    Example: flexor flywheel --out runs/wheel --shift medium --cycles 3
+    Example: flexor flywheel --out runs/wheel --shift medium --cycles 2
 
     Example, few episodes of one task of a suite: flexor flywheel --out runs/bowl --sim libero_spatial
     --bundle runs/pi05-nano-libero 'tasks=[pick_up_the_black_bowl_on_the_stove_and_place_it_on_the_plate]'
@@ -48,7 +48,7 @@ def flywheel(
     With --operator each episode waits for a person, who says how it ended and may take the arm (docs/operator.md).
     Nothing is then asked of the simulator, and what it alone can do, the gate and measuring, is left out.
 
-    Example, a control that learns nothing: flexor flywheel --out runs/off --cycles 3 learning=false
+    Example, a control that learns nothing: flexor flywheel --out runs/off --cycles 2 learning=false
     """
     from flexor.cli.report import console, progress_console, table, write_json
     from flexor.flywheel.online.settings import OnlineSettings

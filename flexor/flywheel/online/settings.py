@@ -13,7 +13,7 @@ from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.replay.settings import ReplaySettings
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 
-STEPS = 1500
+STEPS = 2000
 """Optimiser steps of one adapter, where nothing else is said."""
 
 
@@ -46,10 +46,15 @@ class ModelSettings(BaseModel):
 
 
 class LoopLoraSettings(LoraSettings):
-    """LoraSettings whose budget is STEPS where none is given, and whose step is one batch: the loop's are small."""
+    """LoraSettings whose budget is STEPS where none is given, and whose step is one batch: the loop's are small.
+
+    Things are laid into varied frames: what else lies on a table is the first that differs between two workplaces.
+    """
 
     batch: int = Field(default=8, gt=0)
     accumulation: int = Field(default=1, gt=0)
+    encodings: int = Field(default=8, gt=0)
+    things: int = Field(default=4, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +77,7 @@ class CollectSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    episodes: int = Field(default=20, ge=1)
+    episodes: int = Field(default=30, ge=1)
     correct: bool = True
     advise: bool = True
     practise: float = Field(default=0.5, ge=0, le=1)
@@ -155,7 +160,7 @@ class OnlineSettings(TriggerSettings):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # A cycle is 20 episodes: the rate has to speak early enough that some of them are still corrected.
+    # A cycle is 30 episodes: the rate has to speak early enough that some of them are still corrected.
     thresholds: Thresholds = Thresholds(success_rate=SuccessRateSettings(min_fill=8))
     task: str = "tabletop"
     tasks: tuple[str, ...] = ()
@@ -167,7 +172,7 @@ class OnlineSettings(TriggerSettings):
     replay: ReplaySettings = ReplaySettings()
     learning: bool = True
     patience: int = Field(default=3, ge=1)
-    reserve: int = Field(default=60, ge=0)
+    reserve: int = Field(default=150, ge=0)
     learn_timeout_s: float = Field(default=1800.0, gt=0)
     collect: CollectSettings = CollectSettings()
     gate: GateSettings = GateSettings()
