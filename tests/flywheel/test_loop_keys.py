@@ -49,6 +49,7 @@ ELSEWHERE = {
         f"replay.{key}": (REPLAY, "a_key_changes_what_it_is_said_to_change")
         for key in (
             "seed",
+            "successes",
             "floor",
             "half_life",
             "used_factor",
@@ -131,6 +132,12 @@ def test_each_loop_learns_and_replays_by_a_seed_of_its_own() -> None:
     assert [(made.seed, made.replay.seed) for made in map(settings.continual, (0, 2))] == [(30, 50), (32, 52)]
 
 
+@pytest.mark.parametrize(("advise", "learned"), [("true", False), ("false", True)])
+def test_plain_successes_of_a_trial_are_learned_from_where_nobody_advises(advise: str, learned: bool) -> None:
+    settings = load_settings(OnlineSettings, None, [f"collect.advise={advise}"])
+    assert settings.continual(0).replay.successes is learned
+
+
 def test_a_control_leaves_out_what_learns(turned: Any) -> None:
     verbs = [{stage.verb for stage in turned(f"learning={word}").stages()} for word in ("true", "false")]
     assert verbs[0] - verbs[1] == {"reserve", "learn", "gate", "offer"}
@@ -185,7 +192,7 @@ def test_the_learner_is_given_so_long(turned: Any, tmp_path: Path, monkeypatch: 
         return SimpleNamespace(result=None, error="its time was up")
 
     record(tmp_path / "episodes", episodes=2, steps=2, size=8)  # else there is nothing to learn from
-    made = turned("learn_timeout_s=7", "lora.held_out=1e-9")
+    made = turned("learn_timeout_s=7", "lora.held_out=1e-9", "collect.advise=false")
     monkeypatch.setattr(made, "_row", lambda cycle, verb: {"learn": True})
     monkeypatch.setattr(made, "_robot_side", lambda: SimpleNamespace(server=SimpleNamespace(address="ipc:///nowhere")))
     monkeypatch.setattr(learner_process, "run_command", run_command)

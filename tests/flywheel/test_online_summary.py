@@ -47,12 +47,12 @@ LEDGER = [
     _row(1, "collect", 90.0, **_collected(20)),
     _row(1, "decide", 0.0, triggers=["consecutive_failures"], learn=True, why=""),
     _row(1, "learn", 45.0, adapter="1-aaaaaaaaaaaa", loss_before=0.27, loss_after=0.2),
-    _row(1, "offer", 150.0, adapter="1-aaaaaaaaaaaa", state="REJECTED", reason="no_evidence", episodes=40),
+    _row(1, "offer", 150.0, adapter="1-aaaaaaaaaaaa", state="REJECTED", reason="no_evidence", episodes=40, teach=True),
     _row(1, "measure", 15.0, **_measured(24)),
     _row(2, "collect", 90.0, **_collected(20)),
     _row(2, "decide", 0.0, triggers=["success_rate"], learn=True, why=""),
     _row(2, "learn", 45.0, adapter="2-bbbbbbbbbbbb", loss_before=0.27, loss_after=0.18),
-    _row(2, "offer", 150.0, adapter="2-bbbbbbbbbbbb", state="ACTIVE", reason=None, episodes=24),
+    _row(2, "offer", 150.0, adapter="2-bbbbbbbbbbbb", state="ACTIVE", reason=None, episodes=24, teach=False),
     _row(2, "measure", 15.0, **_measured(36)),
     _row(3, "collect", 90.0, **_collected(20)),
     _row(3, "decide", 0.0, triggers=[], learn=False, why="no trigger has fired"),
@@ -69,7 +69,7 @@ def test_before_first_adapter_and_last_are_told_from_the_stages():
     assert told["before"]["successes"] == 24
     assert told["one_shot"]["successes"] == 36  # of the first that went into service, not of the first that was learned
     assert told["loop"]["successes"] == 37
-    assert told["episodes"] == 60 + 40 + 24  # what adapters were tried in is learned from, too
+    assert told["episodes"] == 60 + 40  # what an adapter was tried in is learned from where that teaches
     assert told["adapters"] == {"learned": 2, "served": 1, "refused": {"no_evidence": 1}}
     assert told["after"]["points"] == 21.0
 
@@ -100,7 +100,7 @@ def test_cycles_carry_what_happened_in_them():
 @pytest.mark.parametrize("length", range(len(LEDGER)))
 def test_a_loop_that_has_not_come_so_far_tells_what_there_is(length: int):
     told = summarise(LEDGER[:length])
-    assert told["episodes"] == sum(row["episodes"] for row in LEDGER[:length] if row["verb"] in ("collect", "offer"))
+    assert told["episodes"] == 20 * sum(row["verb"] == "collect" for row in LEDGER[:length]) + 40 * (length > 5)
     assert (told["after"] is None) == (length < len(LEDGER) - 1)
 
 

@@ -101,6 +101,18 @@ def test_failures_that_nobody_put_right_are_drawn_only_where_an_objective_learns
     assert list(OnlinePool.of(rows, ReplaySettings(failures=True)).weights["red"]) == ["e000", "e001"]
 
 
+def test_plain_successes_may_be_left_out_beside_episodes_in_which_somebody_helped_or_advised():
+    rows = [
+        episode_row(0),
+        episode_row(1, advised=1),
+        episode_row(2, interventions=3),
+        episode_row(3, outcome="failure", advised=1),
+        episode_row(4, outcome="failure"),
+    ]
+    assert list(OnlinePool.of(rows, ReplaySettings()).weights["red"]) == ["e000", "e001", "e002", "e003"]
+    assert list(OnlinePool.of(rows, ReplaySettings(successes=False)).weights["red"]) == ["e001", "e002", "e003"]
+
+
 def test_the_oldest_of_a_million_can_still_be_drawn():
     assert (
         OnlinePool.of([episode_row(0), *[episode_row(1, outcome="abort")] * 500_000], ReplaySettings()).weights["red"][

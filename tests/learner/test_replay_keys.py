@@ -53,6 +53,7 @@ CHANGES: dict[str, tuple[Any, Any, Any]] = {
     "half_life": (1.0, weights, None),
     "used_factor": (0.1, weights, None),
     "exponent": (0.0, weights, None),
+    "successes": (False, weights, None),
     "failures": (True, weights, None),
     "alpha": (1.1, share_after, MIXED),
     "window": (1, share_after, MIXED),
@@ -70,7 +71,7 @@ def test_a_key_changes_what_it_is_said_to_change(key: str) -> None:
     assert look(other, *more) != look(usual, *more)
     if look is not drawn and look is not weights:
         assert weights(other) == weights(usual)
-    if look is weights and key != "failures":
+    if look is weights and key not in ("successes", "failures"):
         assert set(weights(other)) == {"e000", "e002", "e003"}
 
 

@@ -101,7 +101,7 @@ def learn_adapter(
 
 def _something_new(run: Path, settings: OnlineSettings, state: LearnerState) -> bool:
     """Whether an episode that teaches came since the last adapter was begun; a learner without one would only wait."""
-    pools = OnlinePool.of(EpisodeIndex(run / "episodes").episodes(), settings.replay).weights.values()
+    pools = OnlinePool.of(EpisodeIndex(run / "episodes").episodes(), settings.replayed(0)).weights.values()
     teaching = {one for pool in pools for one in pool}
     return bool(teaching - set(state.known)) and not all(is_held_out(one, settings.lora.held_out) for one in teaching)
 

@@ -191,12 +191,20 @@ class OnlineSettings(TriggerSettings):
         Args:
             seed: of the loop; what is learned and replayed is drawn by it.
         """
-        replay = self.replay.model_copy(update={"seed": self.replay.seed + seed})
         return ContinualSettings.model_validate(
             self.lora.model_dump()
-            | {"seed": self.lora.seed + seed, "learner": self.learner, "replay": replay}
+            | {"seed": self.lora.seed + seed, "learner": self.learner, "replay": self.replayed(seed)}
             | {"publish": PublishSettings(every_episodes=1, min_episodes=1)}
         )
+
+    def replayed(self, seed: int) -> ReplaySettings:
+        """Which episodes are learned from: where the collected ones are advised, those of trials teach nothing beside.
+
+        Args:
+            seed: of the loop.
+        """
+        plain = self.replay.successes and not self.collect.advise
+        return self.replay.model_copy(update={"seed": self.replay.seed + seed, "successes": plain})
 
     def serve_arguments(self, adapters: Path) -> tuple[str, ...]:
         """What stands after `flexor serve BUNDLE`, for a server that takes the adapters of that directory."""

@@ -24,7 +24,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         unshifted: the same where nothing is shifted.
         forgetting_points, forgetting_ci95: the same difference where nothing is shifted, base less last: above 0 is
             forgetting.
-        episodes: that could be learned from: collected ones, and those that adapters were tried in.
+        episodes: that could be learned from: collected ones, and, where these are not advised, those that adapters were
+            tried in.
         wall_minutes: of everything but the measurements before and after.
         adapters: how many were learned, went into service, and were refused, by reason.
         cycles: one row each.
@@ -47,7 +48,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "after": _pair(by.get((numbers[-1] + 1, AFTER))) if numbers else None,
         "unshifted": unshifted,
         **_forgetting(unshifted),
-        "episodes": sum(row["episodes"] for row in rows if row["verb"] in (COLLECT, OFFER)),
+        "episodes": sum(row["episodes"] for row in rows if row["verb"] == COLLECT or row.get("teach")),
         "wall_minutes": sum(row["seconds"] for row in working) / 60,
         "adapters": {
             "learned": sum((number, LEARN) in by and by[number, LEARN]["adapter"] is not None for number in numbers),

@@ -73,8 +73,10 @@ class Wheel:
         devices: Sequence[Device] = (),
     ) -> None:
         self._run, self._cycles, self._seed = run, cycles, seed
-        self._settings, self._watcher, self._stopped = settings, watcher, stopped
-        self._devices = tuple(devices)
+        self._watcher, self._stopped, self._devices = watcher, stopped, tuple(devices)
+        # a person cannot say twenty times a second what they would do
+        unadvised = {"collect": settings.collect.model_copy(update={"advise": False})} if devices else {}
+        self._settings = settings = settings.model_copy(update=unadvised)
         self._seeds = LoopSeeds(seed, settings.collect.episodes, settings.offer.episodes)
         self._seeds.check(cycles)
         self._bundle = Bundle.open(settings.model.bundle)
@@ -153,9 +155,8 @@ class Wheel:
         for seed in seeds:
             if seed not in recorded:
                 correcting = self._settings.collect.correct and bool(self._triggers.standing(self._active()))
-                advised = self._settings.collect.advise and not self._devices
                 task = self._practised(seed)
-                self._play(self._robot_side(), seed, task, correcting, advised)
+                self._play(self._robot_side(), seed, task, correcting, self._settings.collect.advise)
                 self._look()
         return counts(self._recorded(seeds).values())
 
@@ -209,7 +210,7 @@ class Wheel:
 
         offering = Offering(robot, self._settings.offer, task_of, self._watcher.on_line, self._stopped)
         found = offering.make(adapter, seeds)
-        return {**found, "episodes": len(self._finished(seeds))}
+        return {**found, "episodes": len(self._finished(seeds)), "teach": self._settings.replayed(0).successes}
 
     def _measure(self, cycle: int) -> Row:
         settings = self._settings.measure

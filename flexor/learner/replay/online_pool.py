@@ -28,8 +28,8 @@ class OnlinePool:
         weight = ((floor + priority) * 0.5 ** (age / half_life) * used_factor ** learners) ** exponent, where age is how
         many episodes began later and learners how many are done with it. Age is counted in episodes, not in hours: a
         robot that was off over night has nothing newer to learn from. An episode is left out when it teaches nothing:
-        neither a success, nor one in which somebody intervened, nor a failure in which somebody advised or that
-        `failures` lets in.
+        nobody intervened, and it is neither a success nor a failure in which somebody advised, or of those that
+        `successes` and `failures` let in.
         """
         pools: dict[str, dict[str, float]] = {}
         for age, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
@@ -49,5 +49,5 @@ class OnlinePool:
 
 
 def _teaches(row: EpisodeRow, settings: ReplaySettings) -> bool:
-    failed = row.outcome == "failure" and (settings.failures or row.advised > 0)
-    return row.outcome == "success" or row.interventions > 0 or failed
+    alone = {"success": settings.successes, "failure": settings.failures}
+    return row.interventions > 0 or (row.outcome in alone and (alone[row.outcome] or row.advised > 0))

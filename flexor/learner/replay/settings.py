@@ -16,6 +16,8 @@ class ReplaySettings(BaseModel):
         half_life: episodes that began later until an episode counts half.
         used_factor: what an episode counts less for each learner that is done with it.
         exponent: of the weights; 0 draws uniformly, 1 in proportion (0.6: Schaul et al., prioritized replay, 2016).
+        successes: also plain successes, in which nobody intervened or advised. They show what the policy can do
+            already: beside advised episodes they only dilute.
         failures: also failures in which nobody intervened or advised; for objectives that learn from them.
         alpha, window, share_low, share_high: of the online share (flexor.learner.replay.online_share).
         per_task: demonstrations of each task in the reservoir.
@@ -28,6 +30,7 @@ class ReplaySettings(BaseModel):
     half_life: float = Field(default=200.0, gt=0)
     used_factor: float = Field(default=0.5, gt=0, le=1)
     exponent: float = Field(default=0.6, ge=0)
+    successes: bool = True
     failures: bool = False
     alpha: float = Field(default=1.5, gt=1)
     window: int = Field(default=200, ge=1)
