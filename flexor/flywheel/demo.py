@@ -32,6 +32,7 @@ SETTINGS = (
     "daemon.correct.turn_steps=80",
     "lora.steps=600",
     "measure.episodes=20",
+    "gate.shifted=20",
     "gate.unshifted=12",
     "offer.episodes=0",
 )

@@ -32,6 +32,7 @@ SMALL = [
     "lora.draws=2",
     "lora.encodings=1",
     "lora.held_out=0.0001",
+    "gate.shifted=2",
     "gate.unshifted=2",
     "measure.episodes=2",
     "measure.workers=1",

@@ -30,6 +30,7 @@ SETTINGS = [
     "lora.encodings=1",
     "lora.held_out=0.0001",
     "lora.checkpoint_s=0",
+    "gate.shifted=2",
     "gate.unshifted=2",
     "gate.margin=100",
     "offer.episodes=2",

@@ -73,6 +73,7 @@ HERE = {
         "collect.correct",
         "collect.advise",
         "collect.practise",
+        "gate.shifted",
         "gate.unshifted",
         "gate.margin",
     ),
@@ -211,7 +212,7 @@ def test_the_gate_plays_so_many_episodes_and_lets_through_what_is_not_worse_by_m
     turned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gate(*said: str) -> tuple[list[tuple[int, bool]], bool]:
-        made, asked = turned("measure.episodes=12", *said), []
+        made, asked = turned(*said), []
 
         def pair(parent: str, adapter: str, episodes: int, seed: int, shift: Any) -> Pair:
             asked.append((episodes, shift == NONE))
@@ -221,9 +222,9 @@ def test_the_gate_plays_so_many_episodes_and_lets_through_what_is_not_worse_by_m
         monkeypatch.setattr(made, "_row", lambda cycle, verb: {"adapter": "1-0123456789ab"})
         return asked, made._gate(1)["passed"]
 
-    assert gate() == ([(12, False), (100, True)], True)
-    assert gate("gate.unshifted=8", "gate.margin=3") == ([(12, False), (8, True)], False)
-    assert gate("gate.unshifted=0")[0] == [(12, False)]
+    assert gate() == ([(100, False), (100, True)], True)
+    assert gate("gate.shifted=12", "gate.unshifted=8", "gate.margin=3") == ([(12, False), (8, True)], False)
+    assert gate("gate.shifted=12", "gate.unshifted=0")[0] == [(12, False)]
 
 
 def test_as_many_episodes_are_measured_as_that(turned: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ FEW = [
     "lora.draws=2",
     "lora.encodings=1",
     "lora.held_out=0.0001",
+    "gate.shifted=1",
     "gate.unshifted=1",
     "offer.episodes=0",
     "measure.episodes=1",

@@ -187,7 +187,7 @@ class Wheel:
             return {"passed": None}
         settings, found, passed = self._settings, {}, True
         for name, episodes, shift in (
-            ("shifted", settings.measure.episodes, self._place.shift),
+            ("shifted", settings.gate.shifted, self._place.shift),
             ("unshifted", settings.gate.unshifted, NONE),
         ):
             if episodes:
