@@ -48,9 +48,12 @@ class ModelSettings(BaseModel):
 class LoopLoraSettings(LoraSettings):
     """LoraSettings whose budget is STEPS where none is given, and whose step is one batch: the loop's are small.
 
-    Things are laid into varied frames: what else lies on a table is the first that differs between two workplaces.
+    Things are laid into varied frames: what else lies on a table is the first that differs between two workplaces. Of
+    ranks the larger was the better in what was measured (docs/flywheel.md).
     """
 
+    r: int = Field(default=32, gt=0)
+    lora_alpha: float = Field(default=128.0, gt=0)
     batch: int = Field(default=8, gt=0)
     accumulation: int = Field(default=1, gt=0)
     encodings: int = Field(default=8, gt=0)
