@@ -11,7 +11,7 @@ from recordings import record
 
 from flexor.errors import FlexorError
 from flexor.flywheel.online.learner_process import NOTHING_NEW, learn_adapter
-from flexor.flywheel.online.settings import OnlineSettings
+from flexor.flywheel.online.settings import CollectSettings, OnlineSettings
 from flexor.flywheel.online.stages import LoopStopped
 from flexor.learner.continual.learner_state import LearnerState
 from flexor.runtime.adapters.adapter_writer import write_adapter
@@ -20,7 +20,9 @@ from flexor.runtime.adapters.store_state import StoreState
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.bundle import Bundle
 
-IMPATIENT = OnlineSettings(learn_timeout_s=0.001)
+PLAIN = OnlineSettings(collect=CollectSettings(advise=False))
+"""What was recorded are plain successes, which teach where nobody advises."""
+IMPATIENT = PLAIN.model_copy(update={"learn_timeout_s": 0.001})
 """A learner that is started ends before it has learned anything."""
 
 
@@ -71,4 +73,4 @@ def test_what_did_not_go_into_service_is_nothing_to_go_on_from(tmp_path: Path, a
 def test_a_wish_to_stop_ends_the_learner(tmp_path: Path, adapter: str):
     record(tmp_path / "episodes", episodes=4)
     with pytest.raises(LoopStopped):
-        learn(tmp_path, known=(adapter,), stopped=True, settings=OnlineSettings())
+        learn(tmp_path, known=(adapter,), stopped=True, settings=PLAIN)
