@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from flexor.flywheel.cycles import judged
 from flexor.runtime.episodes.index_row import EpisodeRow
-from flexor.sim.collect import JUDGED
 
 
 def practised_task(tasks: Sequence[str], rows: Iterable[EpisodeRow], seed: int, share: float) -> str:
@@ -27,8 +27,9 @@ def practised_task(tasks: Sequence[str], rows: Iterable[EpisodeRow], seed: int, 
         return tasks[seed % len(tasks)]
     played, failed = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0)
     for row in rows:
-        if row.task in played and row.outcome in JUDGED:
+        succeeded = judged(row)
+        if row.task in played and succeeded is not None:
             played[row.task] += 1
-            failed[row.task] += row.outcome != "success" or row.interventions > 0
+            failed[row.task] += not succeeded
     needs = np.array([(failed[task] + 1) / (played[task] + 2) for task in tasks])
     return tasks[int(rng.choice(len(tasks), p=needs / needs.sum()))]
