@@ -11,6 +11,7 @@ import numpy as np
 import zmq
 from random_adapters import ALPHA, RANK, draw_factors
 
+from flexor.pi05.lora_targets import PAIRS, Pairs
 from flexor.runtime.adapters.adapter_settings import AdapterSettings
 from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.inference.bundle import Bundle
@@ -57,8 +58,8 @@ class House:
             self.server.stop()
             self.server = None
 
-    def write(self, seed: int = 0, size: float = 0.05, **more: Any) -> str:
-        factors = draw_factors(self.bundle.model_config, seed, size)
+    def write(self, seed: int = 0, size: float = 0.05, pairs: Pairs = PAIRS, **more: Any) -> str:
+        factors = draw_factors(self.bundle.model_config, seed, size, pairs=pairs)
         return write_adapter(self.root, factors, self.bundle, **{"rank": RANK, "alpha": ALPHA, **more}).name
 
     def ask(self) -> str:

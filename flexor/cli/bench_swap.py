@@ -54,7 +54,12 @@ def swap(
     arguments = ["--engine", measured.name, "--precision", measured.precision, "--threads", str(threads), "--force"]
     with Progress() as progress:
         alone = measure_swap(
-            carried, lambda: AskedEngine(fresh(), opened, samples), opened.model_config, n, progress.update
+            carried,
+            lambda: AskedEngine(fresh(), opened, samples),
+            opened.model_config,
+            opened.adapter_pairs,
+            n,
+            progress.update,
         )
         served = measure_swap_traffic(opened, arguments, lambda: Policy(opened, fresh()), swaps, hz, progress.update)
     ran = f"{measured.name} {measured.precision} on {measured.provider}"

@@ -28,7 +28,7 @@ def learn(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of adapters; for the profiles keys and full the bundle to write."),
+        typer.Option(help="Directory of adapters; `flexor adapter merge` makes a bundle of one."),
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Learn one adapter from all successes, and end.")] = False,

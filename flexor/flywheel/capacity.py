@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flexor.errors import FlexorError
 from flexor.flywheel.evaluate import evaluate, open_policy, open_simulation
 from flexor.flywheel.row_file import Row
 from flexor.learner.demonstrations import load_demonstrations
 from flexor.learner.heap import keep_freed_memory
-from flexor.learner.lora.merged import write_merged
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.lora.trainer import LoraStanding, LoraTrainer
+from flexor.runtime.adapters.adapter_folder import AdapterFolder
+from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.episodes.index import EpisodeIndex
 from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
+from flexor.runtime.inference.torch_merge import MAX_BYTES, merge_adapter
 from flexor.sim.collect import SENTENCES_FILE, CollectSettings, Demonstration, collect
 from flexor.sim.shift import Shift
 
@@ -78,20 +79,14 @@ def measure_capacity(
         replay: demonstrations of the world without a shift that are learned from beside them, settings.replay_share of
             the samples; 0 for none.
         settings: of the learner; with a budget in steps, so that slices of one measurement share what was learned.
-        work: recordings, prefixes and learned bundles are kept in it.
+        work: recordings, prefixes, adapters and the bundles that they were merged into are kept in it.
         episodes, seed, skip, workers: as of `evaluate`.
 
     Returns:
         What `evaluate` returns of the learned policy, under the base bundle's name and hash, and: trained (numbers that
         were), samples, minutes, loss_before, loss_after (on held-out demonstrations).
 
-    Raises:
-        FlexorError: load_in_8bit.
     """
-    if settings.load_in_8bit:
-        raise FlexorError(
-            "load_in_8bit: what is measured is a bundle that weights of 8 bits cannot be written to; drop it"
-        )
     shown = [(world.learned, demonstrations), *([(Shift("none"), replay)] if replay else [])]
     recorded = [(_record(work, world.sim, shift, count, workers, watcher), count) for shift, count in shown]
     learned, told = _learn(bundle, recorded, settings, work, watcher)
@@ -145,15 +140,24 @@ def _learn(
         before = trainer.held_out(learned=False)
         trainer.run(watcher.on_step)
         told = {
-            "trained": sum(factor.numel() for factor in trainer.factors.live.values()),
+            "trained": sum(parameter.numel() for parameter in trainer.trained.live.values()),
             "samples": trainer.samples,
             "minutes": trainer.seconds / 60,
             "loss_before": before,
             "loss_after": trainer.held_out(),
         }
-        write_merged(out, bundle, trainer.model, trainer.factors, {"learned_from": bundle.id, "asked": asked, **told})
-    origin = Bundle.open(out).config.origin
-    return out, {key: origin[key] for key in ("trained", "samples", "minutes", "loss_before", "loss_after")}
+        adapter = write_adapter(
+            work / "adapters",
+            trainer.trained.published(),
+            bundle,
+            rank=settings.r,
+            alpha=settings.lora_alpha,
+            seed=settings.seed,
+            metrics=told,
+        )
+        merge_adapter(bundle, adapter, out)
+    adapter = work / "adapters" / Bundle.open(out).config.origin["merged"]
+    return out, AdapterFolder.read(adapter, MAX_BYTES).manifest.metrics
 
 
 def _first(recorded: Path, count: int, out: Path) -> Path:

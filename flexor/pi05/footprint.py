@@ -50,7 +50,7 @@ def measure_footprint(
     narrow = min(WEIGHT_BYTES[prefix], WEIGHT_BYTES[expert])
     stream = WIDE if prefix == "fp32" else 2.0
     embedding = config.vocab_size * config.prefix.width
-    weights = _prefix_weights(config) * WEIGHT_BYTES[prefix] + sets * _expert_weights(config) * WEIGHT_BYTES[expert]
+    weights = prefix_bytes(config, prefix) + sets * _expert_weights(config) * WEIGHT_BYTES[expert]
     kept = BESIDE + weights + embedding * stream + _tables(config, steps)
     whole = 0.0 if mapped else stored
     # Whether all are finite is asked tensor by tensor, on a copy of absolute values and three of truth values.
@@ -59,6 +59,11 @@ def measure_footprint(
     largest = max(config.prefix.width * config.prefix.mlp_dim, config.expert.width * config.expert.mlp_dim)
     building = whole + kept + largest * WIDE * (3.0 if narrow < 2.0 else 1.0)
     return Footprint(loading, building, kept + _work(config, views))
+
+
+def prefix_bytes(config: Pi05Config, precision: str) -> float:
+    """What an adapter that changes image tower and prefix layers has of its own, besides the expert's weights."""
+    return _prefix_weights(config) * WEIGHT_BYTES[precision]
 
 
 def _prefix_weights(config: Pi05Config) -> int:

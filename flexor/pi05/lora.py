@@ -1,9 +1,8 @@
-"""LoRA on the projector and the action expert, packed: a few tensors over all layers, as engines and graphs take them.
+"""LoRA, packed: a few tensors over all layers, as engines and graphs take them. Needs no torch.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685: W x becomes W x + (alpha / r) B A x.
-Projections that read the same input are one pair: their A stacked, their B block-diagonal. The time MLP and the adaRMS
-Dense carry none, so that what flow time does can be computed beforehand. Of what reads images and words only the
-projector carries one: colours, light and places pass through it. Needs no torch.
+The projections of a pair (flexor.pi05.lora_targets) have their A stacked and their B block-diagonal. An adapter packs
+PAIRS, and DEEP_PAIRS beside them where it changes what sees and reads: then only merged weights can carry it.
 """
 
 from __future__ import annotations
@@ -14,23 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.pi05.config import Pi05Config
-
-LAYER_PAIRS: dict[str, tuple[str, ...]] = {
-    "qkv": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
-    "o": ("attention.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
-"""Pairs of every expert layer, and the projections that each holds, in the order of their rows."""
-
-OUTER_PAIRS: dict[str, tuple[str, ...]] = {"action_in": ("action_in_proj",), "action_out": ("action_out_proj",)}
-"""Pairs of the expert outside its layers."""
-
-EXPERT_PAIRS = LAYER_PAIRS | OUTER_PAIRS
-PREFIX_PAIRS: dict[str, tuple[str, ...]] = {"projector": ("projector",)}
-"""Pairs of what reads images and words."""
-
-PAIRS = PREFIX_PAIRS | EXPERT_PAIRS
+from flexor.pi05.lora_targets import ALL_PAIRS, DEEP_PAIRS, PAIRS, Pairs, all_sizes, paths, stack_of, target_sizes
 
 SLOTS = 4
 """Sets of weights that a program or an engine holds: slot 0 is the model's own for ever, each other one carries an
@@ -50,38 +33,19 @@ def check_slot(slot: int, first: int = 0) -> None:
         raise ValueError(f"slot is {slot}; expected {first} to {SLOTS - 1}{reason}")
 
 
-def target_sizes(config: Pi05Config) -> dict[str, tuple[int, int]]:
-    """The projections that an adapter may change, by their name in `Pi05`, and their numbers of inputs and outputs."""
-    expert = config.expert
-    width, queries, keys = expert.width, expert.heads * expert.head_dim, expert.kv_heads * expert.head_dim
-    layer = {
-        "attention.q_proj": (width, queries),
-        "attention.k_proj": (width, keys),
-        "attention.v_proj": (width, keys),
-        "attention.o_proj": (queries, width),
-        "mlp.gate_proj": (width, expert.mlp_dim),
-        "mlp.up_proj": (width, expert.mlp_dim),
-        "mlp.down_proj": (expert.mlp_dim, width),
-    }
-    sizes = {f"expert.layers.{i}.{name}": size for i in range(expert.depth) for name, size in layer.items()}
-    outer = {"action_in_proj": (config.action_dim, width), "action_out_proj": (width, config.action_dim)}
-    return {"projector": (config.vision.width, config.prefix.width)} | sizes | outer
-
-
-def packed_shapes(
-    config: Pi05Config, rank: int, pairs: Mapping[str, tuple[str, ...]] = PAIRS
-) -> dict[str, tuple[int, ...]]:
+def packed_shapes(config: Pi05Config, rank: int, pairs: Pairs = PAIRS) -> dict[str, tuple[int, ...]]:
     """Shapes of the packed tensors: `<pair>_a` [L, n r, in] and `<pair>_b` [L, out, n r], without L outside the layers.
 
     n is the number of projections in the pair, `in` what they read, `out` all they give.
 
     Args:
-        pairs: PAIRS, or those of one program alone: PREFIX_PAIRS or EXPERT_PAIRS.
+        pairs: PAIRS, ALL_PAIRS, or those of one program alone: PREFIX_PAIRS or EXPERT_PAIRS.
     """
-    sizes, shapes = target_sizes(config), {}
+    sizes, shapes = all_sizes(config, pairs), {}
     for pair, names in pairs.items():
-        lead, paths = _paths(config, pair, names)
-        inputs, outputs = sizes[paths[0][0]][0], sum(sizes[path][1] for path in paths[0])
+        groups = paths(config, pair, names)
+        lead = () if stack_of(pair) is None else (len(groups),)
+        inputs, outputs = sizes[groups[0][0]][0], sum(sizes[path][1] for path in groups[0])
         shapes[f"{pair}_a"] = (*lead, len(names) * rank, inputs)
         shapes[f"{pair}_b"] = (*lead, outputs, len(names) * rank)
     return shapes
@@ -97,14 +61,15 @@ def pack(config: Pi05Config, factors: Factors, scale: float, rank: int) -> dict[
         rank: of the packed tensors, at least every r; what is more of it is zero.
 
     Returns:
-        float32 tensors of `packed_shapes`; rows and columns are in the order of the model's own weights.
+        float32 tensors of `packed_shapes`, of ALL_PAIRS where a factor is of DEEP_PAIRS and of PAIRS else; rows and
+        columns are in the order of the model's own weights.
 
     Raises:
         ValueError: a projection that there is not, factors of other shapes, or a rank above `rank`.
     """
-    sizes = target_sizes(config)
+    sizes = target_sizes(config, ALL_PAIRS)
     if unknown := sorted(set(factors) - set(sizes)):
-        raise ValueError(f"factors for {unknown[:3]}; an adapter may change {', '.join(list(sizes)[:7])}, ...")
+        raise ValueError(f"factors for {unknown[:3]}; an adapter may change {', '.join(list(sizes)[-7:])}, ...")
     for path, (a, b) in factors.items():
         inputs, outputs = sizes[path]
         r = a.shape[0]
@@ -113,25 +78,27 @@ def pack(config: Pi05Config, factors: Factors, scale: float, rank: int) -> dict[
                 f"{path}: A {list(a.shape)} and B {list(b.shape)}; expected [r, {inputs}] and [{outputs}, r] with r at "
                 f"most {rank}"
             )
-    packed = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(config, rank).items()}
-    for pair, names in PAIRS.items():
-        lead, paths = _paths(config, pair, names)
-        for layer, group in enumerate(paths):
-            whole_a, whole_b = (packed[f"{pair}_{side}"][(layer,) if lead else ()] for side in "ab")
-            row = 0
-            for place, path in enumerate(group):
-                outputs = sizes[path][1]
-                if path in factors:
-                    a, b = factors[path]
-                    first = place * rank
-                    whole_a[first : first + len(a)] = a
-                    whole_b[row : row + outputs, first : first + len(a)] = scale * b
-                row += outputs
+    pairs = ALL_PAIRS if set(factors) - set(target_sizes(config)) else PAIRS
+    packed = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(config, rank, pairs).items()}
+    for path, (pair, layer, place, rows) in packed_places(config, pairs).items():
+        if path in factors:
+            whole_a, whole_b = (packed[f"{pair}_{side}"][() if layer is None else layer] for side in "ab")
+            a, b = factors[path]
+            first = place * rank
+            whole_a[first : first + len(a)] = a
+            whole_b[rows, first : first + len(a)] = scale * b
     return packed
 
 
-def random_adapter(config: Pi05Config, rank: int, size: float, seed: int) -> dict[str, NDArray[np.float32]]:
-    """An adapter of all projections, packed, that moves actions: for measurements and tests.
+def is_deep(packed: Mapping[str, NDArray[np.float32]]) -> bool:
+    """Whether a packed adapter has tensors of DEEP_PAIRS."""
+    return any(f"{pair}_a" in packed or f"{pair}_b" in packed for pair in DEEP_PAIRS)
+
+
+def random_adapter(
+    config: Pi05Config, rank: int, size: float, seed: int, pairs: Pairs = PAIRS
+) -> dict[str, NDArray[np.float32]]:
+    """An adapter of all projections of `pairs`, packed, that moves actions: for measurements and tests.
 
     Args:
         rank: r.
@@ -144,7 +111,7 @@ def random_adapter(config: Pi05Config, rank: int, size: float, seed: int) -> dic
             generator.normal(0.0, inputs**-0.5, (rank, inputs)),
             generator.normal(0.0, size * rank**-0.5, (outputs, rank)),
         )
-        for name, (inputs, outputs) in target_sizes(config).items()
+        for name, (inputs, outputs) in target_sizes(config, pairs).items()
     }
     return pack(config, factors, 1.0, rank)
 
@@ -159,7 +126,7 @@ def check_packed(config: Pi05Config, packed: Mapping[str, NDArray[np.float32]]) 
     if rank < 1:
         found = list(packed["o_a"].shape) if "o_a" in packed else "missing"
         raise ValueError(f"o_a is {found}; expected {list(packed_shapes(config, 1)['o_a'])} with r, 1 or more, for 1")
-    shapes = packed_shapes(config, rank)
+    shapes = packed_shapes(config, rank, ALL_PAIRS if is_deep(packed) else PAIRS)
     if unknown := sorted(set(packed) - set(shapes)):
         raise ValueError(f"{unknown[0]} is unknown; an adapter has {', '.join(shapes)}")
     for name, shape in shapes.items():
@@ -175,7 +142,7 @@ def check_packed(config: Pi05Config, packed: Mapping[str, NDArray[np.float32]]) 
 
 
 def widen(packed: Mapping[str, NDArray[np.float32]], rank: int, larger: int) -> dict[str, NDArray[np.float32]]:
-    """The same adapter packed for a larger rank; what is more of it is zero."""
+    """The same adapter of PAIRS packed for a larger rank; what is more of it is zero."""
     wide, more = {}, (0, larger - rank)
     for pair, names in PAIRS.items():
         a, b = packed[f"{pair}_a"], packed[f"{pair}_b"]
@@ -188,27 +155,24 @@ def widen(packed: Mapping[str, NDArray[np.float32]], rank: int, larger: int) -> 
     return wide
 
 
-def tensor_names(pairs: Mapping[str, tuple[str, ...]]) -> list[str]:
+def tensor_names(pairs: Pairs) -> list[str]:
     """What the packed tensors of PREFIX_PAIRS or EXPERT_PAIRS are called: what one program reads of an adapter."""
     return [f"{pair}_{side}" for pair in pairs for side in "ab"]
 
 
-def packed_rows(config: Pi05Config) -> dict[str, tuple[str, int | None, slice]]:
-    """Where a projection is in the packed tensors: its pair, its layer (None outside the layers), its rows of B."""
-    sizes, places = target_sizes(config), {}
-    for pair, names in PAIRS.items():
-        lead, paths = _paths(config, pair, names)
-        for layer, group in enumerate(paths):
+def packed_places(config: Pi05Config, pairs: Pairs = ALL_PAIRS) -> dict[str, tuple[str, int | None, int, slice]]:
+    """Where a projection is in the packed tensors: its pair, its layer (None outside of layers), which one of the pair
+    it is, and its rows of B."""
+    sizes, places = all_sizes(config, pairs), {}
+    for pair, names in pairs.items():
+        for layer, group in enumerate(paths(config, pair, names)):
             row = 0
-            for path in group:
-                places[path] = (pair, layer if lead else None, slice(row, row + sizes[path][1]))
+            for place, path in enumerate(group):
+                places[path] = (
+                    pair,
+                    None if stack_of(pair) is None else layer,
+                    place,
+                    slice(row, row + sizes[path][1]),
+                )
                 row += sizes[path][1]
     return places
-
-
-def _paths(config: Pi05Config, pair: str, names: tuple[str, ...]) -> tuple[tuple[int, ...], list[list[str]]]:
-    """What stands before the shape of a pair's tensors, and the full names of its projections, layer by layer."""
-    if pair not in LAYER_PAIRS:
-        return (), [list(names)]
-    depth = config.expert.depth
-    return (depth,), [[f"expert.layers.{layer}.{name}" for name in names] for layer in range(depth)]

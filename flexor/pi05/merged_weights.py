@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import check_packed, packed_rows, target_sizes
+from flexor.pi05.lora import check_packed, is_deep, packed_places
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS, target_sizes
 from flexor.pi05.model import Pi05
-
-BIASES = ("projector.bias", "action_in_proj.bias", "action_out_proj.bias")
 
 Packed = Mapping[str, NDArray[np.float32]]
 """An adapter as `flexor.pi05.lora` packs it."""
@@ -22,8 +21,9 @@ Packed = Mapping[str, NDArray[np.float32]]
 def own_weights(model: Pi05) -> dict[str, Tensor]:
     """The weights of a model that an adapter may change, by their projection, and their biases; not copied."""
     parameters = dict(model.named_parameters())
-    own = {name: parameters[f"{name}.weight"].detach() for name in target_sizes(model.config)}
-    return own | {name: parameters[name].detach() for name in BIASES}
+    targets = target_sizes(model.config, ALL_PAIRS)
+    own = {name: parameters[f"{name}.weight"].detach() for name in targets}
+    return own | {bias: parameters[bias].detach() for name in targets if (bias := f"{name}.bias") in parameters}
 
 
 class MergedWeights:
@@ -45,7 +45,7 @@ class MergedWeights:
         self._packed = {
             name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in packed.items()
         }
-        self._rows = packed_rows(config)
+        self._places = packed_places(config, ALL_PAIRS if is_deep(packed) else PAIRS)
 
     def __call__(self, name: str) -> Tensor:
         """The merged weight of a projection, float32 [out, in], or a bias as it is.
@@ -54,9 +54,9 @@ class MergedWeights:
             ValueError: a sum that is not finite.
         """
         own = self._own[name].to(self._device, torch.float32)
-        if name not in self._rows:
+        if name not in self._places:
             return own
-        pair, layer, rows = self._rows[name]
+        pair, layer, _, rows = self._places[name]
         a, b = self._packed[f"{pair}_a"], self._packed[f"{pair}_b"]
         if layer is not None:
             a, b = a[layer], b[layer]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from flexor.pi05.blocked import Blocked, can_block
 from flexor.pi05.footprint import WEIGHT_BYTES
@@ -76,14 +76,6 @@ def make_product(weight: Tensor, bias: Tensor | None, precision: str, stream: to
     dtype = DTYPES[precision]
     product: Product = _dense(weight, bias, dtype) if precision in DENSE else _eight_bits(precision)(weight, bias)
     return product if stream == dtype else Narrow(product, dtype)
-
-
-def take_layers(layers: nn.ModuleList, release: bool) -> Iterator[nn.Module]:
-    """Each layer in turn; with `release` the list gives up those that are done with and keeps empty ones in place."""
-    for index, layer in enumerate(layers):
-        yield layer
-        if release:
-            layers[index] = nn.Identity()
 
 
 def _dense(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:

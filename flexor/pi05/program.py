@@ -13,16 +13,18 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from flexor.pi05.blocked import gated
 from flexor.pi05.expert_program import ExpertProgram, turn, turns
-from flexor.pi05.expert_weights import ExpertWeights, fuse_qkv
-from flexor.pi05.gemma import EPSILON, GemmaAttention, GemmaLayer, RmsNorm
-from flexor.pi05.lora import check_slot
+from flexor.pi05.expert_weights import ExpertWeights
+from flexor.pi05.fp8 import take_scales
+from flexor.pi05.gemma import EPSILON, GemmaLayer, RmsNorm
+from flexor.pi05.lora import check_slot, is_deep
 from flexor.pi05.merged_weights import MergedWeights, Packed, own_weights
 from flexor.pi05.model import Pi05, check_denoise
-from flexor.pi05.products import DTYPES, PRECISIONS, Product, make_product, take_layers
+from flexor.pi05.prefix_weights import PrefixWeights, ReaderProducts, layer_weights, make_projector
+from flexor.pi05.products import DTYPES, PRECISIONS
 from flexor.pi05.vision_program import VisionProgram
 
 
@@ -48,24 +50,17 @@ class _Norm:
         return F.rms_norm(x.float(), x.shape[-1:], self._weight, EPSILON).to(x.dtype)
 
 
-def _fused(attention: GemmaAttention) -> Tensor:
-    q, k, v = (part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj))
-    return fuse_qkv(q, k, v, attention.head_dim)
+class _ReaderLayer:
+    """One Gemma layer: its norms, and how its products are put together."""
 
-
-class _PrefixLayer:
-    """One Gemma layer with q (scaled), k and v fused and channels paired."""
-
-    def __init__(self, layer: GemmaLayer, precision: str) -> None:
-        stream, mlp = DTYPES[precision], layer.mlp
+    def __init__(self, layer: GemmaLayer) -> None:
         self.heads, self.head_dim = layer.attention.heads, layer.attention.head_dim
         self.attention_norm, self.mlp_norm = _Norm(layer.attention_norm), _Norm(layer.mlp_norm)
-        weights = (_fused(layer.attention), layer.attention.o_proj.weight, mlp.gate_proj.weight, mlp.up_proj.weight)
-        self.qkv, self.o, self.gate, self.up = (make_product(weight, None, precision, stream) for weight in weights)
-        self.down = make_product(mlp.down_proj.weight, None, precision, stream)
 
-    def __call__(self, x: Tensor, rope: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        mixed = self.qkv(self.attention_norm(x))
+    def __call__(
+        self, products: ReaderProducts, x: Tensor, rope: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mixed = products.qkv(self.attention_norm(x))
         rotated, values = mixed.split(((self.heads + 1) * self.head_dim, self.head_dim), dim=-1)
         rotated = turn(rotated.unflatten(-1, (-1, self.head_dim)).float(), rope[:, None])
         keys = rotated[:, self.heads].contiguous()
@@ -74,23 +69,9 @@ class _PrefixLayer:
         if bias is not None:
             scores += bias
         seen = (scores.softmax(dim=-1).to(x.dtype) @ values).view(x.shape[0], -1)
-        x = self.o.added(seen, x)
-        hidden = gated(self.gate, self.up, self.mlp_norm(x))
-        return self.down.added(hidden, x), keys, values.float()
-
-
-class _LastLayer:
-    """Of the last layer only keys and values are ever read."""
-
-    def __init__(self, layer: GemmaLayer, precision: str) -> None:
-        attention = layer.attention
-        self.head_dim, self.norm = attention.head_dim, _Norm(layer.attention_norm)
-        weight = _fused(attention)[attention.heads * attention.head_dim :]
-        self.keys_values = make_product(weight, None, precision, DTYPES[precision])
-
-    def __call__(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self.keys_values(self.norm(x)).float().split(self.head_dim, dim=-1)
-        return turn(keys, rope), values
+        x = products.o.added(seen, x)
+        hidden = gated(products.gate, products.up, self.mlp_norm(x))
+        return products.down.added(hidden, x), keys, values.float()
 
 
 class Program:
@@ -101,8 +82,8 @@ class Program:
         steps: Euler steps of `denoise`, at least 1.
         prefix, expert: precisions of the two programs' products, of `flexor.pi05.products.PRECISIONS`.
         own: weights that adapters are merged into, from `own_weights`, on any device; the model's own when None.
-        release: the model gives its layers of the prefix up one by one as they are taken over, so that they are in
-            memory once; it is of no use afterwards.
+        release: the model gives the weights of its image tower and prefix up as they are taken over, so that they are
+            in memory once; it is of no use afterwards.
 
     Raises:
         ValueError: another number of key heads, no steps, or an unknown precision.
@@ -125,18 +106,20 @@ class Program:
         if unknown := {prefix, expert} - set(PRECISIONS):
             raise ValueError(f"precision is {unknown.pop()!r}; expected one of {', '.join(PRECISIONS)}")
         self.config, stream = model.config, DTYPES[prefix]
-        self._vision = VisionProgram(model, prefix, release)
-        self._layers: list[_PrefixLayer] = []
-        for layer in take_layers(model.prefix_layers, release):
-            if len(self._layers) < self.config.prefix.depth - 1:
-                self._layers.append(_PrefixLayer(layer, prefix))  # type: ignore[arg-type]
-            else:
-                self._last = _LastLayer(layer, prefix)  # type: ignore[arg-type]
+        self._prefix_precision = prefix
+        self._vision = VisionProgram(model, prefix)
+        *read, last = model.prefix_layers
+        self._layers = [_ReaderLayer(layer) for layer in read]  # type: ignore[arg-type]
+        self._last_norm = _Norm(last.attention_norm)  # type: ignore[arg-type]
         self._embedding = model.token_embedding.weight.detach().to(stream)
         self._embedding_scale = math.sqrt(self.config.prefix.width)
         self.expert = ExpertProgram(model, steps, expert)
         self._own = own_weights(model) if own is None else own
-        self._projectors: dict[int, Product] = {}
+        # e4m3 products are known by this place
+        self.prefix = PrefixWeights(model.config, layer_weights(model, release), prefix)
+        self._prefixes: dict[int, PrefixWeights] = {}
+        if release:  # what is never multiplied with, too
+            model.prefix_layers, model.vision.layers = nn.ModuleList(), nn.ModuleList()
         self._rope = torch.empty(0)
         self.turns(1)
 
@@ -155,28 +138,28 @@ class Program:
                 f"images {list(images.shape)} and tokens {list(tokens.shape)}; expected [cameras, 3, {size}, {size}] "
                 "and [T]"
             )
-        keys, values = self.read(images, tokens, self.projector(slot))
+        keys, values = self.read(images, tokens, self.prefix_weights(slot))
         count = keys[0].shape[0]
         return ProgramPrefix(keys, values, rope=self.turns(count + config.horizon)[count : count + config.horizon])
 
     def read(
-        self, images: Tensor, tokens: Tensor, projector: Product, bias: Tensor | None = None
+        self, images: Tensor, tokens: Tensor, weights: PrefixWeights, bias: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of every layer, as ProgramPrefix has them, of shapes that are known to fit.
 
         Args:
-            projector: of a slot.
+            weights: of a slot.
             bias: float32 [N], added to the scores of each of the N prefix tokens; None for 0.
         """
-        seen = self._vision(images, projector).flatten(0, 1)
+        seen = self._vision(images, weights).flatten(0, 1)
         x = torch.cat((seen, F.embedding(tokens, self._embedding) * self._embedding_scale))
         rope, keys, values = self.turns(len(x))[: len(x)], [], []
-        for layer in self._layers:
-            x, key, value = layer(x, rope, bias)
+        for layer, products in zip(self._layers, weights.layers, strict=True):
+            x, key, value = layer(products, x, rope, bias)
             keys.append(key)
             values.append(value)
-        key, value = self._last(x, rope)
-        return [*keys, key], [*values, value]
+        key, value = weights.keys_values(self._last_norm(x)).float().split(self.config.prefix.head_dim, dim=-1)
+        return [*keys, turn(key, rope)], [*values, value]
 
     @torch.inference_mode()
     def denoise(
@@ -200,22 +183,29 @@ class Program:
             ValueError: no such slot, or an adapter that is refused; the slot is then as it was.
         """
         check_slot(slot, first=1)
-        projector, weights = (self.projector(0), None) if packed is None else self.merge(packed)
-        self._projectors[slot] = projector
+        prefix, weights = (self.prefix, None) if packed is None else self.merge(packed)
+        self._prefixes[slot] = prefix
         self.expert.put(slot, weights)
 
-    def merge(self, packed: Packed) -> tuple[Product, ExpertWeights]:
-        """Projector and expert of this model with an adapter, new tensors.
+    def merge(self, packed: Packed) -> tuple[PrefixWeights, ExpertWeights]:
+        """Weights of both programs of this model with an adapter; what it does not change is shared, all else new.
 
         Raises:
             ValueError: an adapter of another model, or numbers that are not finite.
         """
         merged = MergedWeights(self.config, self._own, packed, self._embedding.device)
-        return self._vision.merge(merged), self.expert.merge(merged)
+        base, precision = self.prefix, self._prefix_precision
+        if is_deep(packed):
+            prefix = PrefixWeights(self.config, merged, precision)
+            take_scales(prefix, base)
+        else:
+            prefix = base.with_projector(make_projector(merged, precision))
+            take_scales(prefix.projector, base.projector)
+        return prefix, self.expert.merge(merged)
 
-    def projector(self, slot: int) -> Product:
-        """What slot 0..SLOTS - 1 projects image tokens with now."""
-        return self._projectors.get(slot, self._vision.projector)
+    def prefix_weights(self, slot: int) -> PrefixWeights:
+        """What slot 0..SLOTS - 1 sees and reads with now."""
+        return self._prefixes.get(slot, self.prefix)
 
     def turns(self, count: int) -> Tensor:
         """Rotary positions 0, 1, ..., at least `count` of them: complex64 [..., head_dim / 2]."""

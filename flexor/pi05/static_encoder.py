@@ -23,7 +23,7 @@ class StaticEncoder:
     Attributes:
         images: float32 [V, 3, S, S].
         tokens: int64 [longest], the prompt's first.
-        projector: what image tokens are projected with; a slot's is copied in.
+        weights: those of the program, with a projector of its own into which that of a slot is copied.
         count: int64 [], the tokens of the prefix: those of the images, and of the prompt its real ones.
         keys, values: [layers, capacity, head_dim], zero past what was computed.
         capacity: tokens of the longest prefix.
@@ -33,7 +33,8 @@ class StaticEncoder:
         config, device = program.config, program.turns(1).device
         vision, prefix, longest = config.vision, config.prefix, config.max_prompt_tokens
         self._program, self._seen = program, views * vision.tokens
-        self.projector = copy.deepcopy(program.projector(0))
+        base = program.prefix_weights(0)
+        self.weights = base.with_projector(copy.deepcopy(base.projector))
         self.capacity = self._seen + longest
         program.turns(self.capacity + config.horizon)  # never grown, so never moved, from here on
         self.images = torch.zeros(views, 3, vision.image_size, vision.image_size, device=device)
@@ -62,7 +63,12 @@ class StaticEncoder:
         size = self._seen + length
         past = torch.arange(size, device=self.count.device) >= self.count
         bias = torch.zeros(size, device=past.device).masked_fill_(past, -torch.inf)
-        keys, values = self._program.read(self.images, self.tokens[:length], self.projector, bias)
+        keys, values = self._program.read(self.images, self.tokens[:length], self.weights, bias)
+        self.keep(keys, values)
+
+    def keep(self, keys: list[Tensor], values: list[Tensor]) -> None:
+        """Write what was read, per layer [N, head_dim], to the buffers."""
+        size = len(keys[0])
         for buffer, found in ((self.keys, keys), (self.values, values)):
             buffer[:, :size] = torch.stack(found)
             buffer[:, size:] = 0.0  # a number that is not finite would reach the scores through any mask

@@ -16,6 +16,7 @@ from flexor.cli.main import app
 from flexor.errors import FlexorError
 from flexor.export.exporter import Wish, export_graphs
 from flexor.pi05.lora import packed_shapes, random_adapter
+from flexor.pi05.lora_targets import ALL_PAIRS
 from flexor.pi05.program import Program
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
@@ -84,6 +85,9 @@ def test_a_larger_adapter_and_a_broken_one_leave_the_slot_as_it_was(engine: Engi
         engine.load_slot(1, larger)
     with pytest.raises(EngineError, match="down_b is missing"):
         engine.load_slot(1, {name: tensor for name, tensor in adapter.items() if name != "down_b"})
+    deep = random_adapter(program.config, RANK, 0.5, 1, ALL_PAIRS)
+    with pytest.raises(EngineError, match="changes image tower or prefix layers, and graphs take only projector and"):
+        engine.load_slot(1, deep)
     for slot in (0, 4):
         with pytest.raises(EngineError, match=f"slot is {slot}; expected 1 to 3"):
             engine.load_slot(slot, adapter)

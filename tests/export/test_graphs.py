@@ -12,7 +12,8 @@ from flexor.export.graphs.expert_graph import ExpertGraph
 from flexor.export.graphs.prefix_graph import PrefixGraph
 from flexor.pi05.attention import rotary
 from flexor.pi05.expert import AdaRms
-from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, packed_shapes, random_adapter, tensor_names
+from flexor.pi05.lora import packed_shapes, random_adapter, tensor_names
+from flexor.pi05.lora_targets import EXPERT_PAIRS, PREFIX_PAIRS
 from flexor.pi05.model import Pi05
 from flexor.pi05.prefix import Prefix
 from flexor.pi05.program import Program

@@ -24,7 +24,8 @@ from flexor.export.tensorrt.quantise import quantise_symmetric
 from flexor.export.tensorrt.report import EngineReport
 from flexor.export.tensorrt.targets import CURRENT, choose_targets
 from flexor.pi05.config import PRESETS
-from flexor.pi05.lora import PREFIX_PAIRS, packed_shapes
+from flexor.pi05.lora import packed_shapes
+from flexor.pi05.lora_targets import PREFIX_PAIRS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.cuda_device import CudaError, count_devices
 from flexor.runtime.inference.tensorrt_library import RTX, TensorrtLibrary

@@ -20,7 +20,8 @@ from torch._C._aoti import AOTIModelPackageLoader  # pyright: ignore[reportMissi
 
 from flexor.errors import FlexorError
 from flexor.export.exporter import Wish, export_graphs
-from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, random_adapter, tensor_names
+from flexor.pi05.lora import random_adapter, tensor_names
+from flexor.pi05.lora_targets import EXPERT_PAIRS, PREFIX_PAIRS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError, open_engine
 from flexor.runtime.inference.torch_pt2_engine import MOST_SAMPLES, built_for

@@ -129,11 +129,11 @@ def test_a_loop_whose_episodes_would_meet_those_that_are_measured_is_refused(tmp
     ("said", "why"),
     [
         ("offer.episodes=3", "multiple of 2"),
-        ("lora.profile=full", "no running server takes"),
+        ("lora.load_in_8bit=true lora.profile=full", "holds in 8 bits what the profile full"),
         ("thresholds.success_rate.trigger_threshold=0", "never fire"),
         ("domain_shift.level=high", "did you mean"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_the_way_out(said: str, why: str):
     with pytest.raises(SettingsError, match=why):
-        load_settings(OnlineSettings, None, [said])
+        load_settings(OnlineSettings, None, said.split())

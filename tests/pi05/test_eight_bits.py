@@ -111,8 +111,8 @@ def test_a_program_observes_and_is_calibrated_product_by_product(inputs) -> None
     vision, depth = 2, 4
     assert len(seen) == 4 * vision + 1 + 5 * (depth - 1) + 1 + 5 * depth
     assert all(largest > 0 for largest in seen.values())
-    with pytest.raises(KeyError, match="last"):
-        calibrate(program, {name: largest for name, largest in seen.items() if "last" not in name})
+    with pytest.raises(KeyError, match="keys_values"):
+        calibrate(program, {name: largest for name, largest in seen.items() if "keys_values" not in name})
     calibrate(program, seen)
     whole = play(program)
     assert not torch.equal(half, whole)  # activations are rounded, too

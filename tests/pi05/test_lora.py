@@ -7,7 +7,8 @@ import pytest
 from torch import nn
 
 from flexor.pi05.config import PRESETS
-from flexor.pi05.lora import PAIRS, Factors, pack, packed_shapes, target_sizes
+from flexor.pi05.lora import Factors, is_deep, pack, packed_shapes
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS, target_sizes
 from flexor.pi05.model import Pi05
 
 CONFIG = PRESETS["pi05-micro"]
@@ -67,10 +68,40 @@ def test_what_has_no_factors_is_not_changed() -> None:
     assert not packed["qkv_b"][1:].any()
 
 
+def test_deep_targets_are_all_that_is_read_of_image_tower_and_prefix_besides() -> None:
+    linear = {name: module for name, module in Pi05(CONFIG).named_modules() if isinstance(module, nn.Linear)}
+    last = f"prefix_layers.{CONFIG.prefix.depth - 1}."
+    unread = [f"{last}{name}" for name in ("attention.q_proj", "attention.o_proj")]
+    unread += [f"{last}mlp.{name}_proj" for name in ("gate", "up", "down")]
+    deep = [name for name in linear if name.startswith(("vision.layers.", "prefix_layers.")) and name not in unread]
+    found = target_sizes(CONFIG, ALL_PAIRS)
+    assert sorted(found) == sorted([*deep, *target_sizes(CONFIG)])
+    assert all((linear[name].in_features, linear[name].out_features) == size for name, size in found.items())
+
+
+def test_factors_of_the_tower_make_an_adapter_deep_and_others_do_not() -> None:
+    shallow = pack(CONFIG, draw_factors(RANK), SCALE, RANK)
+    sizes = target_sizes(CONFIG, ALL_PAIRS)
+    rng = np.random.default_rng(6)
+    name = "vision.layers.1.k_proj"
+    inputs, outputs = sizes[name]
+    factors = {name: (rng.normal(size=(RANK, inputs)), rng.normal(size=(outputs, RANK)))}
+    deep = pack(CONFIG, factors, SCALE, RANK)
+    assert not is_deep(shallow) and is_deep(deep)
+    assert {key: array.shape for key, array in deep.items()} == packed_shapes(CONFIG, RANK, ALL_PAIRS)
+    a, b = factors[name]
+    width = CONFIG.vision.width
+    found = deep["tower_qkv_b"][1] @ deep["tower_qkv_a"][1]
+    np.testing.assert_allclose(found[width : 2 * width], SCALE * b @ a, rtol=1e-4, atol=1e-4)
+    assert {key for key, array in deep.items() if array.any()} == {"tower_qkv_a", "tower_qkv_b"}
+
+
 @pytest.mark.parametrize(
     ("factors", "told"),
     [
         ({"prefix_layers.0.attention.q_proj": (np.zeros((3, 4)), np.zeros((4, 3)))}, "prefix_layers"),
+        ({"prefix_layers.1.attention.q_proj": (np.zeros((3, 64)), np.zeros((64, 3)))}, "prefix_layers"),
+        ({"expert.norm.dense": (np.zeros((3, 64)), np.zeros((192, 3)))}, "expert.norm.dense"),
         ({"action_in_proj": (np.zeros((4, 7)), np.zeros((9, 4)))}, "action_in_proj"),
         ({"action_in_proj": (np.zeros((3, 8)), np.zeros((9, 3)))}, "action_in_proj"),
     ],

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flexor.pi05.lora import LAYER_PAIRS, PAIRS, pack, packed_shapes, random_adapter, target_sizes
+from flexor.pi05.lora import pack, packed_shapes, random_adapter
+from flexor.pi05.lora_targets import ALL_PAIRS, OUTER_PAIRS, PAIRS, PREFIX_PAIRS, READER_PAIRS, Pairs, target_sizes
 from flexor.pi05.model import Pi05
 from flexor.pi05.program import Program
 
@@ -27,15 +28,16 @@ def chunks(program: Program, inputs: Draw, micro: Pi05, count: int, slot: int, c
     return program.denoise(program.encode(images[0], tokens[0], slot), noise, held, slot)[0]
 
 
+@pytest.mark.parametrize("pairs", [PAIRS, ALL_PAIRS], ids=["shallow", "deep"])
 @pytest.mark.parametrize("clamped", [0, 4])
 @pytest.mark.parametrize("count", [1, 8])
 def test_an_adapter_equals_its_product_added_to_the_weights(
-    micro: Pi05, inputs: Draw, count: int, clamped: int
+    micro: Pi05, inputs: Draw, count: int, clamped: int, pairs: Pairs
 ) -> None:
     rng, scale, merged = np.random.default_rng(1), 2.0, copy.deepcopy(micro)
     factors = {
         name: (rng.normal(0, size[0] ** -0.5, (RANK, size[0])), rng.normal(0, 0.1, (size[1], RANK)))
-        for name, size in target_sizes(micro.config).items()
+        for name, size in target_sizes(micro.config, pairs).items()
     }
     for name, (a, b) in factors.items():
         merged.get_parameter(f"{name}.weight").add_(torch.from_numpy(scale * b @ a).float())
@@ -53,13 +55,15 @@ def test_an_adapter_equals_its_product_added_to_the_weights(
 
 
 @pytest.mark.parametrize("side", ["a", "b"])
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", ALL_PAIRS)
 def test_every_tensor_of_an_adapter_reaches_the_actions(micro: Pi05, inputs: Draw, pair: str, side: str) -> None:
-    adapter = random_adapter(micro.config, RANK, SIZE, seed=3)
+    adapter = random_adapter(micro.config, RANK, SIZE, seed=3, pairs=ALL_PAIRS)
     program = Program(micro, STEPS)
     program.load_slot(1, adapter)
     before = chunks(program, inputs, micro, 1, 1)
-    layers = list(range(micro.config.expert.depth)) if pair in LAYER_PAIRS else [None]
+    layers = [None] if pair in {**PREFIX_PAIRS, **OUTER_PAIRS} else list(range(len(adapter[f"{pair}_a"])))
+    if pair in READER_PAIRS and pair != "reader_qkv":
+        layers = layers[:-1]  # of the last one only keys and values are used
     for layer in layers:
         changed = {name: array.copy() for name, array in adapter.items()}
         changed[f"{pair}_{side}"][layer if layer is not None else ...] *= 1.1
@@ -67,10 +71,11 @@ def test_every_tensor_of_an_adapter_reaches_the_actions(micro: Pi05, inputs: Dra
         assert (chunks(program, inputs, micro, 1, 1) - before).abs().max() > 1e-5, layer
 
 
+@pytest.mark.parametrize("pairs", [PAIRS, ALL_PAIRS], ids=["shallow", "deep"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "fp8"])
-def test_an_adapter_of_zeros_changes_no_bit(micro: Pi05, inputs: Draw, precision: str) -> None:
-    program = Program(micro, STEPS, expert=precision)
-    zeros = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(micro.config, RANK).items()}
+def test_an_adapter_of_zeros_changes_no_bit(micro: Pi05, inputs: Draw, precision: str, pairs: Pairs) -> None:
+    program = Program(micro, STEPS, precision, precision)
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in packed_shapes(micro.config, RANK, pairs).items()}
     program.load_slot(1, zeros)
     for count in (1, 8):
         assert torch.equal(chunks(program, inputs, micro, count, 1, 3), chunks(program, inputs, micro, count, 0, 3))
@@ -100,12 +105,14 @@ def _carrying(model: Pi05, precision: str, adapter: Adapter) -> Program:
 
 
 def test_slots_swap_back_and_forth_bit_for_bit(micro: Pi05, inputs: Draw) -> None:
-    first, second = (random_adapter(micro.config, rank, SIZE, seed=rank) for rank in (2, 5))
+    kinds = {2: PAIRS, 5: ALL_PAIRS}  # one that changes what sees and reads comes and goes, too
+    first, second = (random_adapter(micro.config, rank, SIZE, rank, pairs) for rank, pairs in kinds.items())
     cold = [chunks(_carrying(micro, "fp32", adapter), inputs, micro, 8, 1) for adapter in (first, second)]
     program = Program(micro, STEPS)
     base = chunks(program, inputs, micro, 8, 0)
     assert not torch.equal(cold[0], cold[1]) and not torch.equal(cold[0], base)
-    for adapter, expected in ((first, cold[0]), (second, cold[1]), (first, cold[0]), (None, base)):
+    ways = ((first, cold[0]), (second, cold[1]), (first, cold[0]), (None, base), (second, cold[1]), (None, base))
+    for adapter, expected in ways:
         program.load_slot(3, adapter)
         assert torch.equal(chunks(program, inputs, micro, 8, 3), expected)
         assert torch.equal(chunks(program, inputs, micro, 8, 0), base)
@@ -131,6 +138,7 @@ def _spoilt(adapter: Adapter, name: str, array: NDArray[np.generic] | None) -> A
         ),
         ("qkv_a", lambda x: np.full_like(x, 3e38), "qkv_b times qkv_a added to expert.layers.0.* is not finite"),
         ("other", lambda x: np.zeros(1, np.float32), "other is unknown; an adapter has projector_a"),
+        ("tower_o_a", lambda x: np.zeros((2, 3, 64), np.float32), "tower_qkv_a is missing; expected float32"),
     ],
 )
 def test_what_is_no_adapter_of_the_model_leaves_the_slot_as_it_was(
@@ -157,5 +165,5 @@ def test_a_slot_that_is_none_for_adapters_is_refused(micro: Pi05, inputs: Draw, 
 
 def test_the_models_own_weights_stay_as_they_are(micro: Pi05) -> None:
     before = copy.deepcopy(micro.state_dict())
-    _carrying(micro, "fp32", random_adapter(micro.config, RANK, SIZE, seed=3))
+    _carrying(micro, "fp32", random_adapter(micro.config, RANK, SIZE, 3, ALL_PAIRS))
     assert all(torch.equal(tensor, before[name]) for name, tensor in micro.state_dict().items())

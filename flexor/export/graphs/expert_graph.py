@@ -28,7 +28,8 @@ from flexor.export.graphs.layers import (
 )
 from flexor.export.graphs.prefix_graph import check_key_heads
 from flexor.pi05.expert import ExpertLayer, flow_times
-from flexor.pi05.lora import EXPERT_PAIRS, LAYER_PAIRS, tensor_names
+from flexor.pi05.lora import tensor_names
+from flexor.pi05.lora_targets import EXPERT_PAIRS, LAYER_PAIRS
 from flexor.pi05.model import Pi05
 
 

@@ -23,7 +23,8 @@ from flexor.export.graphs.layers import (
 )
 from flexor.pi05.config import Pi05Config
 from flexor.pi05.gemma import GemmaLayer
-from flexor.pi05.lora import PREFIX_PAIRS, tensor_names
+from flexor.pi05.lora import tensor_names
+from flexor.pi05.lora_targets import PREFIX_PAIRS
 from flexor.pi05.model import Pi05
 from flexor.pi05.siglip import Siglip, SiglipLayer, split_patches
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from flexor.export.onnx.quantise import Feeds
-from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, packed_shapes, random_adapter, tensor_names
+from flexor.pi05.lora import packed_shapes, random_adapter, tensor_names
+from flexor.pi05.lora_targets import EXPERT_PAIRS, PREFIX_PAIRS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.preprocessor import Preprocessor
 from flexor.runtime.observation import Observation

@@ -15,7 +15,8 @@ import numpy as np
 from flexor.errors import FlexorError
 from flexor.flywheel.server_process import START_LIMIT_S, ServerProcess
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import Factors, pack, target_sizes
+from flexor.pi05.lora import Factors, pack
+from flexor.pi05.lora_targets import PAIRS, Pairs, target_sizes
 from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.policy import Policy
@@ -77,7 +78,7 @@ def measure_swap_traffic(
         FlexorError: the server or the client failed, or an adapter did not become active in time.
     """
     config, period_s = bundle.config, 1.0 / hz
-    kinds = [random_factors(bundle.model_config, seed) for seed in (0, 1)]
+    kinds = [random_factors(bundle.model_config, seed, bundle.adapter_pairs) for seed in (0, 1)]
     with tempfile.TemporaryDirectory(prefix="flexor-bench-") as folder:
         root = Path(folder) / "adapters"
         names = [
@@ -108,15 +109,15 @@ def measure_swap_traffic(
     }
 
 
-def random_factors(config: Pi05Config, seed: int) -> Factors:
-    """Factors of all projections that move actions, as `write_adapter` takes them."""
+def random_factors(config: Pi05Config, seed: int, pairs: Pairs = PAIRS) -> Factors:
+    """Factors of all projections of `pairs` that move actions, as `write_adapter` takes them."""
     generator = np.random.default_rng(seed)
     return {
         name: (
             generator.normal(0.0, inputs**-0.5, (RANK, inputs)).astype(np.float32),
             generator.normal(0.0, SIZE * RANK**0.5 / ALPHA, (outputs, RANK)).astype(np.float32),
         )
-        for name, (inputs, outputs) in target_sizes(config).items()
+        for name, (inputs, outputs) in target_sizes(config, pairs).items()
     }
 
 

@@ -88,7 +88,7 @@ class Publication:
         used = self._mix.used
         folder = write_adapter(
             out,
-            self._trainer.factors.published(),
+            self._trainer.trained.published(),
             self._bundle,
             rank=self._settings.r,
             alpha=self._settings.lora_alpha,

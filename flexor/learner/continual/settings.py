@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.replay.settings import ReplaySettings
 
@@ -63,8 +62,6 @@ class ContinualSettings(LoraSettings):
 
     @model_validator(mode="after")
     def _fits_a_daemon(self) -> Self:
-        if self.profile not in SWAPPED:
-            raise ValueError(f"profile is {self.profile!r}, which no running server takes; learn it with --once")
         if self.replay_share != LoraSettings.model_fields["replay_share"].default:
             raise ValueError(
                 "replay_share is of --once; a daemon's share follows the losses: replay.share_low, replay.share_high"

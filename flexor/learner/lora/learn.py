@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flexor.errors import FlexorError
 from flexor.learner.demonstrations import Demonstrations, load_demonstrations
 from flexor.learner.heap import keep_freed_memory
 from flexor.learner.lora.memory_knobs import naming_the_next_knob
-from flexor.learner.lora.merged import write_merged
-from flexor.learner.lora.profile import SWAPPED
 from flexor.learner.lora.recording_form import RecordingForm
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
@@ -22,7 +19,7 @@ from flexor.learner.lora.trainer import LoraStanding, LoraTrainer, never_pause
 from flexor.learner.work_lock import WorkLock
 from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.episodes.index import EpisodeIndex
-from flexor.runtime.inference.bundle import BUNDLE_JSON, Bundle
+from flexor.runtime.inference.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +45,18 @@ def learn(
     again with the same arguments.
 
     Args:
-        out: the directory of adapters, in which a folder VERSION-HASH appears; for a profile that cannot be swapped,
-            the bundle to write, with what was learned in its weights.
+        out: the directory of adapters, in which a folder VERSION-HASH appears.
         replay: folder of the base's own demonstrations, against forgetting.
         pause: called before every micro-batch, held-out ones too; it may take its time.
 
     Returns:
-        adapter (or bundle), steps, samples, minutes, loss_before and loss_after on held-out samples, and the same of
+        adapter, steps, samples, minutes, loss_before and loss_after on held-out samples, and the same of
         the replayed ones where there are any.
 
     Raises:
         FlexorError: the data cannot be used, another learner has the work folder, no memory is left, or the run cannot
             go on.
     """
-    if settings.profile not in SWAPPED and out.exists() and not (out / BUNDLE_JSON).is_file():
-        raise FlexorError(
-            f"{out} exists and is no bundle; the profile {settings.profile} writes a bundle: choose another --out"
-        )
     work = work_folder(out)
     with WorkLock(work), naming_the_next_knob(settings):
         return _learn(bundle, episodes, out, settings, watcher, replay, pause, work)
@@ -98,12 +90,9 @@ def _learn(
     result: dict[str, Any] = {"steps": trainer.position, "samples": trainer.samples, "minutes": trainer.seconds / 60}
     for what, start, end in zip(("", "replay_"), before, after, strict=False):
         result |= {f"{what}loss_before": start, f"{what}loss_after": end}
-    if settings.profile not in SWAPPED:
-        told = {"learned_from": bundle.id, "settings": settings.model_dump(mode="json"), **result}
-        return {"bundle": str(write_merged(out, bundle, trainer.model, trainer.factors, told).path), **result}
     folder = write_adapter(
         out,
-        trainer.factors.published(),
+        trainer.trained.published(),
         bundle,
         rank=settings.r,
         alpha=settings.lora_alpha,

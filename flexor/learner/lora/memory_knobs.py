@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from flexor.errors import FlexorError
-from flexor.learner.lora.profile import SWAPPED
+from flexor.learner.lora.profile import SHALLOW
 from flexor.learner.lora.settings import LoraSettings
 
 SMALL_RANK = 8
@@ -63,11 +63,12 @@ def next_knob(settings: LoraSettings) -> Knob | None:
     whole = settings.batch * settings.accumulation
     at_the_server = f", and the same at the server (adapters.rank={SMALL_RANK})"
     knobs = (
+        (settings.trains == "weights", Knob({"trains": "factors"})),
         (settings.r > SMALL_RANK, Knob({"r": SMALL_RANK}, at_the_server)),
         (settings.precision == "fp32", Knob({"precision": "bf16"})),
         (settings.profile != "expert" and not settings.gradient_checkpointing, Knob({"gradient_checkpointing": True})),
         (settings.batch > 1, Knob({"batch": 1, "accumulation": whole})),
-        (not settings.load_in_8bit and settings.profile in SWAPPED, Knob({"load_in_8bit": True})),
+        (not settings.load_in_8bit and settings.profile in SHALLOW, Knob({"load_in_8bit": True})),
         (settings.draws > 1, Knob({"draws": 1})),
         (settings.profile != "expert", Knob({"profile": "expert"})),
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from flexor.errors import FlexorError
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import PREFIX_PAIRS, target_sizes
+from flexor.pi05.lora_targets import ALL_PAIRS, PREFIX_PAIRS, target_sizes
 from flexor.pi05.model import Pi05
 
 ADAPTER = "default"  # what PEFT calls the only one
@@ -28,14 +28,8 @@ def expert_targets(config: Pi05Config) -> list[str]:
 
 
 def full_targets(config: Pi05Config) -> list[str]:
-    """Those of the expert and of everything that reads images and words; only the torch engine can serve them."""
-    layer = (*(f"attention.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")))
-    # only keys and values of the last prefix layer are ever read
-    last, read = config.prefix.depth - 1, ("attention.k_proj", "attention.v_proj")
-    prefix = [f"prefix_layers.{i}.{name}" for i in range(last + 1) for name in (layer if i < last else read)]
-    towers = (*(f"{name}_proj" for name in "qkvo"), "fc1", "fc2")
-    vision = [f"vision.layers.{i}.{name}" for i in range(config.vision.depth) for name in towers]
-    return [*vision, "projector", *prefix, *expert_targets(config)]
+    """Those of the expert and of everything that reads images and words; only weights can carry them."""
+    return list(target_sizes(config, ALL_PAIRS))
 
 
 def projector_targets(config: Pi05Config) -> list[str]:
@@ -60,8 +54,27 @@ PROFILES: Mapping[str, Callable[[Pi05Config], list[str]]] = {
 DEFAULT = "projector"
 """The smallest that fixes a changed world (docs/learning.md)."""
 
-SWAPPED = ("expert", "projector")
-"""The profiles that a running server takes; what the others learn is written into a bundle."""
+SHALLOW = ("expert", "projector")
+"""The profiles that leave image tower and prefix layers as they are: their adapters fit every engine, exported graphs
+too, and what they leave alone may be held in 8 bits."""
+
+
+def projections(model: Pi05, profile: str) -> dict[str, nn.Linear]:
+    """The projections of a profile by name.
+
+    Raises:
+        FlexorError: the model does not have them.
+    """
+    targets, found = PROFILES[profile](model.config), dict[str, nn.Linear]()
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    for name in targets:
+        if isinstance(module := modules.get(name), nn.Linear):
+            found[name] = module
+    if absent := [name for name in targets if name not in found]:
+        raise FlexorError(
+            f"profile {profile}: the model has no projections {absent[:3]}; expected {len(targets)} linear"
+        )
+    return found
 
 
 def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> dict[str, nn.Parameter]:
@@ -81,13 +94,7 @@ def add_lora(model: Pi05, profile: str, rank: int, alpha: float, seed: int) -> d
     Raises:
         FlexorError: the model does not have the projections that the profile names.
     """
-    targets = PROFILES[profile](model.config)
-    modules = dict(model.named_modules())
-    absent = [name for name in targets if not isinstance(modules.get(name), nn.Linear)]
-    if absent:
-        raise FlexorError(
-            f"profile {profile}: the model has no projections {absent[:3]}; expected {len(targets)} linear"
-        )
+    targets = list(projections(model, profile))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none")  # type: ignore[arg-type]

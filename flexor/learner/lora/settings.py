@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flexor.learner.lora.profile import DEFAULT, PROFILES, SWAPPED
+from flexor.learner.lora.profile import DEFAULT, PROFILES, SHALLOW
 from flexor.learner.trackers import Trackers
 
 
@@ -16,6 +16,9 @@ class LoraSettings(BaseModel):
     Attributes:
         profile: key of flexor.learner.lora.profile.PROFILES.
         r, lora_alpha: rank of the factors, and what B A is scaled by, times r; as PEFT names them.
+        trains: the "factors", or the projections' whole "weights", of whose change the nearest one of rank r is
+            published: for small models, of which a large rank is as many numbers (flexor.learner.lora.whole_weights).
+        optimiser: "adamw", or "muon" (flexor.learner.muon), which wants a rate of its own.
         minutes: wall budget; a resumed run goes on with what was left.
         steps: budget in optimiser steps; with it a run is repeatable bit for bit (fp32, CPU, one thread).
         batch: samples of a micro-batch; accumulation: micro-batches of an optimiser step.
@@ -23,7 +26,7 @@ class LoraSettings(BaseModel):
         max_delay: largest number of committed actions in training-time real-time chunking; the bundle's own when None.
         encodings: of a sample, the first as it was seen, the others of varied frames and words.
         replay_share: share of samples that are of the base's own demonstrations, where there are any.
-        lr, warmup_steps, final_lr, weight_decay, clip: of AdamW, its cosine schedule and the norm of its gradients.
+        lr, warmup_steps, final_lr, weight_decay, clip: of the optimiser, its cosine schedule, the norm of gradients.
         ema: largest decay of the averaged factors, which are the ones that are published.
         things, thing_pixels: how many things of one colour are laid into a varied frame at most, and how large at most.
         load_in_8bit: image tower and prefix are held in 8 bits (bitsandbytes): less memory, more time.
@@ -38,6 +41,8 @@ class LoraSettings(BaseModel):
     profile: str = DEFAULT
     r: int = Field(default=8, gt=0)
     lora_alpha: float = Field(default=32.0, gt=0)
+    trains: Literal["factors", "weights"] = "factors"
+    optimiser: Literal["adamw", "muon"] = "adamw"
     seed: int = 0
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
@@ -78,10 +83,10 @@ class LoraSettings(BaseModel):
             raise ValueError(f"give one budget, minutes or steps; got minutes={self.minutes} steps={self.steps}")
         if self.profile not in PROFILES:
             raise ValueError(f"profile is {self.profile!r}; expected one of {', '.join(PROFILES)}")
-        if self.load_in_8bit and self.profile not in SWAPPED:
+        if self.load_in_8bit and (self.profile not in SHALLOW or self.trains == "weights"):
             raise ValueError(
-                f"load_in_8bit is for adapters, and the profile {self.profile} writes a bundle: into weights that are"
-                f" rounded nothing can be added; take one of {', '.join(SWAPPED)}"
+                f"load_in_8bit holds in 8 bits what the profile {self.profile} with trains={self.trains} changes; take"
+                f" one of {', '.join(SHALLOW)} with trains=factors"
             )
         return self
 

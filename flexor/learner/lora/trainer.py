@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from flexor.errors import FlexorError
 from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from flexor.learner.curves import Curves
-from flexor.learner.lora.factors import Factors
 from flexor.learner.lora.frozen_base import open_frozen_base
 from flexor.learner.lora.mix import Mix
 from flexor.learner.lora.prefix_sources import Prefixes, prefix_sources
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.lora.training_kinds import OPTIMISERS, TRAINED
 from flexor.pi05 import lora
 from flexor.pi05.flow import flow_loss
 from flexor.runtime.inference.bundle import Bundle
@@ -72,7 +72,7 @@ class LoraTrainer:
         start: what to begin with; None begins with an adapter that changes nothing.
 
     Attributes:
-        factors: what is learned.
+        trained: what is learned.
 
     Raises:
         FlexorError: the checkpoint belongs to another run, or the bundle holds no weights.
@@ -91,21 +91,17 @@ class LoraTrainer:
         torch.set_num_threads(settings.threads)
         self.settings, self._pools = settings, list(pools)
         self.model = open_frozen_base(bundle, settings)
-        self.factors = Factors(
-            self.model, settings.profile, settings.r, settings.lora_alpha, settings.seed, settings.ema
-        )
+        self.trained = TRAINED[settings.trains](self.model, settings)
         self._max_delay = bundle.config.rtc_max_delay if settings.max_delay is None else settings.max_delay
         self._sources = self._prefixes(bundle.hash, cache)
         replayed = self._pools[1].training if len(self._pools) > 1 else None
         self._mix = mix or SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
-        self._optimiser = torch.optim.AdamW(
-            list(self.factors.live.values()), lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
-        )
+        self._optimiser = OPTIMISERS[settings.optimiser](self.trained.live.values(), settings)
         self._identity = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in self._pools]}
         self._identity |= self._mix.identity()
         if start is not None:
             self._identity["start"] = start.adapter
-            self.factors.begin_with(start.factors)
+            self.trained.begin_with(start.factors)
         self.position = 0
         self._used_s = 0.0
         self._losses: list[float] = []
@@ -163,7 +159,7 @@ class LoraTrainer:
             loss = mean / settings.accumulation
             loss.backward()
             total += float(loss.detach())
-        norm = float(nn.utils.clip_grad_norm_(list(self.factors.live.values()), settings.clip))
+        norm = float(nn.utils.clip_grad_norm_(list(self.trained.live.values()), settings.clip))
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise FlexorError(
                 f"step {self.position}: the loss is {total} and the gradients' norm {norm}; the last checkpoint stands:"
@@ -172,7 +168,7 @@ class LoraTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = settings.lr * rate
         self._optimiser.step()
-        self.factors.follow(self.position)
+        self.trained.follow(self.position)
         self._mix.learned(losses)
         self.position += 1
         return total, norm
@@ -185,7 +181,7 @@ class LoraTrainer:
         rows = self._pools[pool].held_out
         rows = np.sort(rng.choice(rows, min(HELD_OUT_SAMPLES, len(rows)), replace=False))
         total = 0.0
-        with self.factors.averaged() if learned else self.factors.left_out(), self._autocast():
+        with self.trained.averaged() if learned else self.trained.left_out(), self._autocast():
             for start in range(0, len(rows), HELD_OUT_BATCH):
                 pause()
                 part = rows[start : start + HELD_OUT_BATCH]
@@ -202,7 +198,7 @@ class LoraTrainer:
         """Write the checkpoint."""
         state = self._optimiser.state_dict()["state"]
         moments = {f"{number}/{slot}": value for number, slots in state.items() for slot, value in slots.items()}
-        groups = {"factors": dict(self.factors.live), "average": self.factors.average, "optimiser": moments}
+        groups = {"live": dict(self.trained.live), "average": self.trained.average, "optimiser": moments}
         tensors = {f"{group}/{name}": tensor for group, content in groups.items() for name, tensor in content.items()}
         losses, drawing = tuple(self._losses), self._mix.state()
         write_checkpoint(self._path, Checkpoint(self.position, self._used_s, losses, self._identity, tensors, drawing))
@@ -263,8 +259,8 @@ class LoraTrainer:
 
     def _resume(self) -> None:
         checkpoint = read_checkpoint(self._path, self._identity)
-        self.factors.assign(checkpoint.group("factors"))
-        self.factors.average.update(checkpoint.group("average"))
+        self.trained.assign(checkpoint.group("live"))
+        self.trained.average.update(checkpoint.group("average"))
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in checkpoint.group("optimiser").items():
             number, _, slot = key.partition("/")

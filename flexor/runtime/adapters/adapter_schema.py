@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import target_sizes
+from flexor.pi05.lora_targets import PAIRS, Pairs, target_sizes
 
 RANK, ALPHA = 8, 32.0
 """Of the adapters that flexor trains when nobody says otherwise."""
@@ -40,9 +40,9 @@ class AdapterSchema(BaseModel):
         return targets
 
     @classmethod
-    def of(cls, config: Pi05Config, rank: int = RANK, alpha: float = ALPHA) -> AdapterSchema:
-        """The schema of adapters that change all that they may of such a model."""
-        return cls(rank=rank, alpha=float(alpha), targets=tuple(sorted(target_sizes(config))))
+    def of(cls, config: Pi05Config, rank: int = RANK, alpha: float = ALPHA, pairs: Pairs = PAIRS) -> AdapterSchema:
+        """The schema of adapters that change all that they may of such a model, of `pairs`."""
+        return cls(rank=rank, alpha=float(alpha), targets=tuple(sorted(target_sizes(config, pairs))))
 
     @property
     def hash(self) -> str:

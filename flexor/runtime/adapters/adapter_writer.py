@@ -55,7 +55,7 @@ def write_adapter(
     Args:
         root: the directory of adapters; made when missing.
         factors: A [r, in] and B [out, r], any float dtype, by the projection's name in `Pi05`
-            (`flexor.pi05.lora.target_sizes`); alpha / r is not in them.
+            (`flexor.pi05.lora_targets.target_sizes`); alpha / r is not in them.
         bundle: that it was trained on.
         rank: r.
         alpha: the change is (alpha / r) B A.

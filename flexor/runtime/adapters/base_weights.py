@@ -4,49 +4,53 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flexor.pi05.lora import Factors, target_sizes
+from flexor.pi05.lora import Factors
+from flexor.pi05.lora_targets import target_sizes
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.bundle_config import BundleError
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-@dataclass(frozen=True, slots=True)
 class BaseWeights:
-    """Frobenius norms of the projections of a bundle's expert, by their name.
+    """Frobenius norms of the projections of a bundle, each read when it is first asked for.
 
     A bundle of exported graphs has no weights that could be read; then a norm is that of a weight drawn from
     N(0, 1 / in), the square root of the number of outputs.
     """
 
-    norms: Mapping[str, float]
+    def __init__(self, bundle: Bundle) -> None:
+        self._path = None if bundle.config.graphs is not None else bundle.weights_path
+        self._sizes = target_sizes(bundle.model_config, bundle.adapter_pairs)
+        self._norms: dict[str, float] = {}
 
-    @classmethod
-    def of(cls, bundle: Bundle) -> BaseWeights:
-        """Read them; a few seconds for a model of full size.
+    def norm(self, name: str) -> float:
+        """Of a projection.
 
         Raises:
-            BundleError: weights that are not those of the bundle's model.
+            BundleError: a weight that cannot be read.
         """
-        sizes = target_sizes(bundle.model_config)
-        if bundle.config.graphs is not None:
-            return cls({name: outputs**0.5 for name, (_, outputs) in sizes.items()})
-        return cls({name: _norm(bundle.weights_path, f"{name}.weight") for name in sizes})
+        if name not in self._norms:
+            outputs = self._sizes[name][1]
+            self._norms[name] = outputs**0.5 if self._path is None else _norm(self._path, f"{name}.weight")
+        return self._norms[name]
 
     def changes(self, factors: Factors, scale: float) -> dict[str, float]:
-        """Norm of scale B A beside that of the weight, by projection."""
+        """Norm of scale B A beside that of the weight, by projection.
+
+        Raises:
+            BundleError: a weight that cannot be read.
+        """
         told = {}
         for name, (a, b) in factors.items():
             # |B A|^2 is the sum over B'B * AA', both [r, r]: B A itself is never made.
             wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
             square = float(((wide_b.T @ wide_b) * (wide_a @ wide_a.T)).sum())
-            told[name] = scale * max(square, 0.0) ** 0.5 / self.norms[name]
+            told[name] = scale * max(square, 0.0) ** 0.5 / self.norm(name)
         return told
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
-from flexor.pi05.lora import pack, target_sizes
+from flexor.pi05.lora import pack
+from flexor.pi05.lora_targets import ALL_PAIRS, target_sizes
 from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.adapter_folder import AdapterFolder
 from flexor.runtime.adapters.adapter_schema import AdapterSchema
@@ -74,7 +75,8 @@ class Verifier:
     @property
     def max_model_bytes(self) -> int:
         """The largest adapter_model.safetensors of this schema."""
-        sizes = target_sizes(self.bundle.model_config)
+        known = target_sizes(self.bundle.model_config, ALL_PAIRS)
+        sizes = {name: known[name] for name in self.schema.targets if name in known}
         numbers = sum(self.schema.rank * (inputs + outputs) for inputs, outputs in sizes.values())
         return 4 * numbers + 2 * len(sizes) * HEADER_BYTES_A_TENSOR + 4096
 

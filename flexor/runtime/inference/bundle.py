@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flexor.pi05.config import Pi05Config
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS, Pairs
 from flexor.pi05.normalize import Normalizer, NormStats
 from flexor.pi05.prompt import Tokenizer
 from flexor.runtime.inference.bundle_config import BundleConfig, BundleError, check_keys
@@ -89,6 +90,11 @@ class Bundle:
     def weights_path(self) -> Path:
         """The safetensors file, any float dtype; the engine casts. A bundle of exported graphs has none."""
         return self.path / WEIGHTS
+
+    @property
+    def adapter_pairs(self) -> Pairs:
+        """What its adapters may change: into weights everything is merged, exported graphs take some of it."""
+        return PAIRS if self.config.graphs else ALL_PAIRS
 
     @property
     def precision(self) -> str:

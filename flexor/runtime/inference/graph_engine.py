@@ -15,16 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexor.pi05.images import pillow_resample
-from flexor.pi05.lora import (
-    EXPERT_PAIRS,
-    PREFIX_PAIRS,
-    SLOTS,
-    check_packed,
-    check_slot,
-    packed_shapes,
-    tensor_names,
-    widen,
-)
+from flexor.pi05.lora import SLOTS, check_packed, check_slot, is_deep, packed_shapes, tensor_names, widen
+from flexor.pi05.lora_targets import EXPERT_PAIRS, PREFIX_PAIRS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
 from flexor.runtime.inference.graphs import ANY, Graphs, Port, Ports, expert_ports, prefix_ports
@@ -177,6 +169,12 @@ class GraphEngine(ABC, Generic[Held]):
             raise EngineError(f"slot {slot} is as it was: {error}") from error
         made = self._slots[0]
         if tensors is not None:
+            if is_deep(tensors):
+                raise EngineError(
+                    f"slot {slot} is as it was: the adapter changes image tower or prefix layers, and graphs take only"
+                    f" projector and expert; serve what {self._bundle_id} was made from, or merge the adapter into that"
+                    " and export it"
+                )
             if rank > self._graphs.rank:
                 raise EngineError(
                     f"slot {slot} is as it was: the adapter has rank {rank}, and the graphs of {self._bundle_id} take"

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from flexor.pi05.config import Pi05Config
-from flexor.pi05.lora import EXPERT_PAIRS, PREFIX_PAIRS, packed_shapes
+from flexor.pi05.lora import packed_shapes
+from flexor.pi05.lora_targets import EXPERT_PAIRS, PREFIX_PAIRS
 
 if TYPE_CHECKING:
     from flexor.runtime.inference.bundle_config import BundleConfig

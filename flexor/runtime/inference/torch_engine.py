@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flexor.pi05.fp8 import calibrate
-from flexor.pi05.lora import SLOTS
+from flexor.pi05.lora import SLOTS, is_deep
 from flexor.pi05.merged_weights import Packed, own_weights
 from flexor.pi05.model import Pi05
 from flexor.pi05.precision import dtype_of
@@ -29,7 +29,7 @@ from flexor.runtime.inference.entropy import SAMPLES
 from flexor.runtime.inference.fp8_scales import ScalesError, read_scales
 from flexor.runtime.inference.precisions import full_name, parts
 from flexor.runtime.inference.torch_graph import CudaRecorder, GraphProgram
-from flexor.runtime.inference.torch_limits import check_limits, torch_device
+from flexor.runtime.inference.torch_limits import check_deep_slot, check_limits, torch_device
 from flexor.runtime.inference.torch_resample import torch_resample
 
 PLAIN: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -58,6 +58,7 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, precision: str, threads: int, flow_steps: int) -> None:
         prefix, expert = parts(precision)
+        self._config, self._prefix = bundle.model_config, prefix
         self.precision = full_name(precision)
         self.threads = threads
         self.flow_steps = flow_steps
@@ -102,6 +103,8 @@ class TorchEngine:
     def load_slot(self, slot: int, tensors: Mapping[str, NDArray[np.float32]] | None) -> None:
         """See Engine."""
         self._use_threads()
+        if tensors is not None and is_deep(tensors):
+            check_deep_slot(self._config, self._prefix)
         try:
             self._runner.load_slot(slot, tensors)
         except ValueError as error:

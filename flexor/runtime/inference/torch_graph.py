@@ -20,7 +20,8 @@ from flexor.pi05.expert_weights import ExpertWeights, assign_weights
 from flexor.pi05.lora import SLOTS, check_slot
 from flexor.pi05.merged_weights import Packed
 from flexor.pi05.model import check_denoise
-from flexor.pi05.products import DTYPES, Product
+from flexor.pi05.prefix_weights import PrefixWeights
+from flexor.pi05.products import DTYPES
 from flexor.pi05.program import Program
 from flexor.pi05.static_denoiser import StaticDenoiser
 from flexor.pi05.static_encoder import StaticEncoder
@@ -90,9 +91,10 @@ class GraphProgram:
         self._denoisers = {count: StaticDenoiser(program, self._encoder, count, compiled) for count in sorted(samples)}
         longest = program.config.max_prompt_tokens
         self._lengths = (*(length for length in LENGTHS if length < longest), longest)
-        own = program.projector(0), program.expert.weights(0)
+        own = program.prefix_weights(0).projector, program.expert.weights(0)
         self._slots = (own, *(copy.deepcopy(own) for _ in range(1, SLOTS)))
-        self._staged: dict[int, tuple[Product, ExpertWeights]] = {}
+        self._staged: dict[int, tuple[PrefixWeights, ExpertWeights]] = {}
+        self._deep: dict[int, PrefixWeights] = {}  # of slots whose adapter changes more of it than the projector
         self._projecting = 0  # the slot whose projector the encoder has
         self._encodes: dict[int, Replay] = {}
         self._denoises: dict[tuple[int, int], Replay] = {}
@@ -106,11 +108,14 @@ class GraphProgram:
         self._record_all()
         self._publish(slot)
         encoder = self._encoder
-        if self._projecting != slot:
-            assign_weights(encoder.projector, self._slots[slot][0])
-            self._projecting = slot
         encoder.put(images, tokens)
-        self._encodes[next(length for length in self._lengths if length >= len(tokens))]()
+        if slot in self._deep:
+            encoder.keep(*self._program.read(encoder.images, encoder.tokens[: len(tokens)], self._deep[slot]))
+        else:
+            if self._projecting != slot:
+                assign_weights(encoder.weights.projector, self._slots[slot][0])
+                self._projecting = slot
+            self._encodes[next(length for length in self._lengths if length >= len(tokens))]()
         self._there = GraphPrefix(encoder.keys.clone(), encoder.values.clone(), encoder.count.clone())
         return self._there
 
@@ -136,10 +141,15 @@ class GraphProgram:
 
     @torch.inference_mode()
     def load_slot(self, slot: int, packed: Packed | None) -> None:
-        """See `Program.load_slot`: merged here and now, copied to where the graphs read it by the next `denoise`."""
+        """See `Program.load_slot`: merged here and now, copied to where the graphs read it by the next call.
+
+        Nobody records a graph for an adapter: with one that changes image tower or prefix layers, what sees and reads
+        is launched kernel by kernel.
+        """
         check_slot(slot, first=1)
+        own = self._program.prefix_weights(0), self._slots[0][1]
         with nullcontext() if self._beside is None else torch.cuda.stream(self._beside):
-            staged = self._slots[0] if packed is None else self._program.merge(packed)
+            staged = own if packed is None else self._program.merge(packed)
         if self._beside is not None:
             self._beside.synchronize()
         self._staged[slot] = staged
@@ -156,9 +166,13 @@ class GraphProgram:
     def _publish(self, slot: int) -> None:
         staged = self._staged.pop(slot, None)
         if staged is not None:
-            assign_weights(self._slots[slot], staged)
+            prefix, expert = staged
+            assign_weights(self._slots[slot], (prefix.projector, expert))
             if self._projecting == slot:
                 self._projecting = UNKNOWN
+            self._deep.pop(slot, None)
+            if prefix.tower is not self._program.prefix_weights(0).tower:
+                self._deep[slot] = prefix
 
     def _record_all(self) -> None:
         """Record every graph there will be: on the first call, since only then all scales are known."""

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import torch
 
+from flexor.pi05.config import Pi05Config
+from flexor.pi05.footprint import prefix_bytes
 from flexor.pi05.fp8 import LEAST_CAPABILITY, multiplies_e4m3
 from flexor.pi05.lora import SLOTS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import EngineError
-from flexor.runtime.inference.memory import Room, check_memory, host_room
+from flexor.runtime.inference.memory import NotEnoughMemory, Room, check_memory, host_room
 from flexor.runtime.inference.precisions import parts
 
 
 def torch_device() -> torch.device:
     """Where the engine runs: the first GPU, or the CPU where there is none."""
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def check_deep_slot(config: Pi05Config, prefix: str) -> None:
+    """Refuse an adapter of image tower and prefix layers whose merged weights do not fit beside what is served.
+
+    Raises:
+        NotEnoughMemory: says how much they take, and how much is free.
+    """
+    device, needed = torch_device(), prefix_bytes(config, prefix)
+    room = host_room(0) if device.type == "cpu" else Room(torch.cuda.mem_get_info(device)[0], f"memory of {device}")
+    if room is not None and needed > room.bytes:
+        raise NotEnoughMemory(
+            f"image tower and prefix layers with an adapter take {needed / 2**20:.0f} MiB more and"
+            f" {room.bytes / 2**20:.0f} MiB are free ({room.where}); learn it with profile=projector, or merge it into"
+            " a bundle and serve that"
+        )
 
 
 def check_limits(bundle: Bundle, precision: str, flow_steps: int) -> None:

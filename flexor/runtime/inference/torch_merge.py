@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from flexor.pi05.lora import target_sizes
 from flexor.pi05.merged_weights import MergedWeights
 from flexor.pi05.normalize import NormStats
 from flexor.runtime.adapters.adapter_error import AdapterError
@@ -39,9 +38,9 @@ def merge_adapter(bundle: Bundle, folder: Path, out: Path) -> Bundle:
             "wrong_base", f"{bundle.id} holds graphs; merge into the bundle that they were exported from"
         )
     schema = AdapterFolder.read(folder, MAX_BYTES).manifest.adapter_schema
-    verified = Verifier(bundle, schema, BaseWeights.of(bundle), max_change=float("inf")).verify(folder)
+    verified = Verifier(bundle, schema, BaseWeights(bundle), max_change=float("inf")).verify(folder)
     stored = load_file(bundle.weights_path)
-    targets = target_sizes(bundle.model_config)
+    targets = schema.targets
     own = {name: stored[f"{name}.weight"] for name in targets}
     merged = MergedWeights(bundle.model_config, own, verified.packed, torch.device("cpu"))
     try:

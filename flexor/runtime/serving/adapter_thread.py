@@ -70,8 +70,8 @@ def open_lifecycle(bundle: Bundle, carrier: Carrier, slots: AdapterSlots, settin
     assert settings.dir is not None
     verifier = Verifier(
         bundle,
-        AdapterSchema.of(bundle.model_config, settings.rank, settings.alpha),
-        BaseWeights.of(bundle),
+        AdapterSchema.of(bundle.model_config, settings.rank, settings.alpha, bundle.adapter_pairs),
+        BaseWeights(bundle),
         read_trusted_keys(settings.keys) if settings.keys is not None else {},
         settings.max_change,
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flexor.pi05.config import Pi05Config
 from flexor.pi05.lora import SLOTS, random_adapter
+from flexor.pi05.lora_targets import Pairs
 from flexor.runtime.adapters.adapter_slots import AdapterSlots, Carried
 
 RANK, SIZE = 8, 0.1  # of the adapters
@@ -41,7 +42,7 @@ class Carrier(Protocol):
 
 
 def measure_swap(
-    carrier: Carrier, cold: Callable[[], Carrier], config: Pi05Config, n: int, told: Told
+    carrier: Carrier, cold: Callable[[], Carrier], config: Pi05Config, pairs: Pairs, n: int, told: Told
 ) -> dict[str, Any]:
     """Swap a random adapter for another n times, alone and beside a thread that loads, and compare.
 
@@ -49,6 +50,7 @@ def measure_swap(
         carrier: what is measured.
         cold: opens another one of the same weights, which has never held an adapter.
         config: of its model.
+        pairs: what the adapters change.
         told: hears of each piece of work: what, done, of how many.
 
     Returns:
@@ -58,7 +60,7 @@ def measure_swap(
         swaps, that are not wholly of their adapter; chunks: of these, all; recaptures: CUDA graphs recorded since the
         first chunk; max_diff_cold: largest difference to an engine that loaded the adapter first of all; n.
     """
-    adapters = [random_adapter(config, RANK, SIZE, seed) for seed in (0, 1)]
+    adapters = [random_adapter(config, RANK, SIZE, seed, pairs) for seed in (0, 1)]
     for _ in range(WARM_UP):
         for slot in range(SLOTS):
             carrier.chunk(slot)

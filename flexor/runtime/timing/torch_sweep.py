@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from flexor.pi05.lora_targets import PAIRS
 from flexor.pi05.model import Pi05
 from flexor.runtime.environment import environment
 from flexor.runtime.inference.torch_limits import torch_device
@@ -87,7 +88,7 @@ def _swap(question: Question, model: Pi05) -> dict[str, Any]:
     def runner() -> Runner:
         return Runner(question, model)
 
-    return {"swap": measure_swap(runner(), runner, question.config, SWAPS, _silent)}
+    return {"swap": measure_swap(runner(), runner, question.config, PAIRS, SWAPS, _silent)}
 
 
 def _silent(what: str, done: int, of: int) -> None:

@@ -74,11 +74,11 @@ def learn(base: Bundle, data: list[Path], folder: Path, **changes: Any) -> Run:
         trainer.run(on_step, pause)
     finally:
         torch.set_num_threads(threads)
-    published = trainer.factors.published()
+    published = trainer.trained.published()
     prefixes = list((folder / "prefixes").rglob("*.safetensors"))
     return Run(
         losses=tuple(losses),
-        live=tuple(np.concatenate([factor.detach().numpy().ravel() for factor in trainer.factors.live.values()])),
+        live=tuple(np.concatenate([factor.detach().numpy().ravel() for factor in trainer.trained.live.values()])),
         published=tuple(np.concatenate([np.ravel(side) for pair in published.values() for side in pair])),
         shapes={name: np.shape(a) for name, (a, _) in published.items()},
         samples=trainer.samples,
@@ -99,6 +99,8 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "profile": ("projector", "shapes"),
     "r": (2, "shapes"),
     "lora_alpha": (64.0, "losses"),
+    "trains": ("weights", "live"),
+    "optimiser": ("muon", "live"),
     "seed": (1, "losses"),
     "steps": (STEPS + 1, "losses"),
     "batch": (1, "samples"),

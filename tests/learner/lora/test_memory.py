@@ -37,7 +37,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base: Bundle,
         kept[again] = sum(sizes.values())
         for _ in range(2):
             trainer.step(1.0)
-        published[again] = trainer.factors.published()
+        published[again] = trainer.trained.published()
     assert kept[True] < 0.8 * kept[False]
     for name, factors in published[True].items():
         for factor, plain in zip(factors, published[False][name], strict=True):
@@ -84,18 +84,18 @@ def test_a_base_held_narrow_computes_what_autocast_makes_of_a_wide_one(
     narrow = trainer_of(base, changed, tmp_path / "narrow", precision="bf16", steps=3)
     wide = trainer_of(base, changed, tmp_path / "wide", precision="bf16", steps=3)
     own, loaded = dict(wide.model.named_parameters()), load_model(base, torch.float32).state_dict()
-    wide.factors.assign({name: factor.detach().clone() for name, factor in narrow.factors.live.items()})
+    wide.trained.assign({name: factor.detach().clone() for name, factor in narrow.trained.live.items()})
     frozen = [name for name, parameter in own.items() if not parameter.requires_grad]
     for name in frozen:
         own[name].data = loaded[name.replace(".base_layer", "")]
     held = {name: parameter for name, parameter in narrow.model.named_parameters() if name in frozen}
     products = [name for name in frozen if "_proj.base_layer.weight" in name and "action" not in name]
     assert products and all(held[name].dtype == torch.bfloat16 for name in products)
-    assert all(factor.dtype == torch.float32 for factor in narrow.factors.live.values())
+    assert all(factor.dtype == torch.float32 for factor in narrow.trained.live.values())
     for step in range(3):
         assert narrow.step(1.0) == wide.step(1.0), step
-    for name, factors in narrow.factors.published().items():
-        for factor, other in zip(factors, wide.factors.published()[name], strict=True):
+    for name, factors in narrow.trained.published().items():
+        for factor, other in zip(factors, wide.trained.published()[name], strict=True):
             np.testing.assert_array_equal(factor, other)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,17 +21,20 @@ from flexor.errors import FlexorError
 from flexor.learner.curves import read_curves
 from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.live_prefixes import LivePrefixes
-from flexor.learner.lora.merged import write_merged
 from flexor.learner.lora.prefix_sources import KEPT
 from flexor.learner.lora.profile import PROFILES, add_lora
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.trainer import LoraTrainer
+from flexor.learner.lora.whole_weights import nearest_factors
 from flexor.pi05.flow import flow_loss
-from flexor.pi05.lora import pack, target_sizes
+from flexor.pi05.lora import pack
+from flexor.pi05.lora_targets import target_sizes
 from flexor.pi05.model import Pi05
+from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import open_engine
 from flexor.runtime.inference.torch_engine import load_model
+from flexor.runtime.inference.torch_merge import merge_adapter
 
 QUIET = LearnWatcher(lambda done, total: None, lambda standing: None)
 LIMIT_S = 150.0
@@ -84,9 +88,9 @@ def test_what_the_tower_saw_teaches_the_projector_what_whole_images_do(base: Bun
     for trainer in (kept, live):
         for _ in range(3):
             trainer.step(1.0)
-    for name, factor in kept.factors.live.items():
-        torch.testing.assert_close(factor, live.factors.live[name], rtol=1e-4, atol=1e-6)
-    a, b = kept.factors.published()["projector"]
+    for name, factor in kept.trained.live.items():
+        torch.testing.assert_close(factor, live.trained.live[name], rtol=1e-4, atol=1e-6)
+    a, b = kept.trained.published()["projector"]
     assert np.abs(b @ a).max() > 0
 
 
@@ -137,28 +141,46 @@ def test_two_pools_are_learned_from_together(base: Bundle, changed: Path, record
     assert min(asked) > 10
 
 
-@pytest.mark.parametrize("profile", ["expert", "full"])
-def test_a_merged_bundle_computes_what_was_trained_and_the_model_is_as_it_was(
-    base: Bundle, changed: Path, tmp_path: Path, profile: str
-):
-    trainer = trainer_of(base, changed, tmp_path, profile=profile, ema=0.0, steps=4)
+KINDS = [("expert", "factors"), ("full", "factors"), ("full", "weights")]
+"""What is trained, and how."""
+
+
+def trained_of(base: Bundle, changed: Path, tmp_path: Path, profile: str, trains: str, **changes: Any) -> LoraTrainer:
+    """After four steps; of whole weights all of their change is published, for r is not below their smaller side."""
+    whole: dict[str, Any] = {"trains": "weights", "optimiser": "muon", "r": 64, "lora_alpha": 64.0}
+    kind = whole if trains == "weights" else {}
+    chosen: dict[str, Any] = {"profile": profile, "ema": 0.0, "steps": 4, **kind, **changes}
+    trainer = trainer_of(base, changed, tmp_path, **chosen)
     trainer.run(lambda standing: None)
-    with trainer.factors.averaged():
+    return trainer
+
+
+def merged_of(base: Bundle, trainer: LoraTrainer, tmp_path: Path) -> Bundle:
+    chosen, factors = trainer.settings, trainer.trained.published()
+    adapter = write_adapter(tmp_path / "adapters", factors, base, rank=chosen.r, alpha=chosen.lora_alpha)
+    return merge_adapter(base, adapter, tmp_path / "merged")
+
+
+@pytest.mark.parametrize(("profile", "trains"), KINDS)
+def test_a_merged_bundle_computes_what_was_trained_and_the_model_is_as_it_was(
+    base: Bundle, changed: Path, tmp_path: Path, profile: str, trains: str
+):
+    trainer = trained_of(base, changed, tmp_path, profile, trains)
+    with trainer.trained.averaged():
         expected = chunk_of(trainer.model)
-    merged = write_merged(tmp_path / "merged", base, trainer.model, trainer.factors, {"learned_from": base.id})
+    merged = merged_of(base, trainer, tmp_path)
     written, untouched = (chunk_of(load_model(bundle, torch.float32)) for bundle in (merged, base))
     moved = (expected - untouched).abs().mean()
     assert (written - expected).abs().mean() < 0.05 * moved  # bundles are stored in float16
-    with trainer.factors.left_out():
+    with trainer.trained.left_out():
         torch.testing.assert_close(chunk_of(trainer.model), untouched, rtol=1e-4, atol=1e-5)
 
 
 def test_a_merged_bundle_keeps_the_bases_own_numbers_where_nothing_was_learned(
     base: Bundle, changed: Path, tmp_path: Path
 ):
-    trainer = trainer_of(base, changed, tmp_path, precision="bf16", steps=2)  # which holds its base narrower
-    trainer.run(lambda standing: None)
-    merged = write_merged(tmp_path / "merged", base, trainer.model, trainer.factors, {"learned_from": base.id})
+    trainer = trained_of(base, changed, tmp_path, "projector", "factors", precision="bf16")  # holds its base narrower
+    merged = merged_of(base, trainer, tmp_path)
     before, after = (load_model(bundle, torch.float32).state_dict() for bundle in (base, merged))
     changed_ones = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed_ones <= {f"{name}.weight" for name in target_sizes(base.model_config)}
@@ -176,13 +198,13 @@ def chunk_of(model: Pi05) -> torch.Tensor:
         return model.denoise(model.encode(images, tokens), noise, 4)[0]
 
 
+@pytest.mark.parametrize(("profile", "trains"), KINDS)
 def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
-    base: Bundle, changed: Path, tmp_path: Path
+    base: Bundle, changed: Path, tmp_path: Path, profile: str, trains: str
 ):
-    trainer = trainer_of(base, changed, tmp_path, ema=0.0)
-    trainer.run(lambda standing: None)
+    trainer = trained_of(base, changed, tmp_path, profile, trains, steps=10)
     config, chosen = base.model_config, trainer.settings
-    packed = pack(config, trainer.factors.published(), chosen.lora_alpha / chosen.r, chosen.r)
+    packed = pack(config, trainer.trained.published(), chosen.lora_alpha / chosen.r, chosen.r)
     engine = open_engine(base)
     engine.load_slot(1, packed)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, config.vision.image_size, config.vision.image_size))
@@ -197,21 +219,37 @@ def test_what_is_published_gives_the_engine_the_actions_of_what_was_trained(
     assert np.abs(sampled - plain).max() > 1e-2
 
 
-@pytest.mark.parametrize("profile", ["expert", "projector", "full"])
-def test_learning_publishes_an_adapter_or_for_the_whole_model_a_bundle(
-    base: Bundle, changed: Path, tmp_path: Path, profile: str
-):
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_learning_publishes_an_adapter_of_every_profile(base: Bundle, changed: Path, tmp_path: Path, profile: str):
     out = tmp_path / "out"
     result = learn(base, changed, out, settings(profile=profile, steps=40), QUIET)
     assert result["loss_after"] < result["loss_before"]
-    if profile == "full":
-        assert Bundle.open(out).config.origin["learned_from"] == base.id
-        assert open_engine(Bundle.open(out)).name == "torch"
-    else:
-        (folder,) = [path for path in out.iterdir() if path.is_dir()]
-        assert result["adapter"] == str(folder)
-        manifest = json.loads((folder / "manifest.json").read_text())
-        assert (manifest["base"], len(manifest["episodes"])) == (base.hash, 10)
+    (folder,) = [path for path in out.iterdir() if path.is_dir()]
+    assert result["adapter"] == str(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["base"], len(manifest["episodes"])) == (base.hash, 10)
+    assert set(manifest["adapter_schema"]["targets"]) == set(PROFILES[profile](base.model_config))
+
+
+def test_whole_weights_go_on_from_what_was_published_of_them(base: Bundle, changed: Path, tmp_path: Path):
+    first = trained_of(base, changed, tmp_path, "full", "weights")
+    fresh = trainer_of(
+        base, changed, tmp_path / "second", profile="full", trains="weights", r=64, lora_alpha=64.0, optimiser="muon"
+    )
+    fresh.trained.begin_with(first.trained.published())
+    for name, weight in fresh.trained.live.items():
+        torch.testing.assert_close(weight, first.trained.average[name], rtol=1e-5, atol=1e-6)
+    assert fresh.held_out() == pytest.approx(first.held_out(), rel=1e-5)
+
+
+def test_published_weights_are_the_nearest_of_their_rank():
+    change = np.random.default_rng(0).normal(size=(7, 5))
+    values = np.linalg.svd(change, compute_uv=False)
+    for rank in (1, 3, 5, 8):
+        a, b = nearest_factors(torch.from_numpy(change), rank, scale=4.0)
+        assert (a.shape, b.shape) == ((rank, 5), (7, rank))
+        # Eckart and Young: nothing of this rank is nearer than the singular values that are left out
+        assert np.linalg.norm(change - 4.0 * b @ a) == pytest.approx(np.linalg.norm(values[rank:]), abs=1e-5)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, tmp_path: Path):
@@ -222,12 +260,12 @@ def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_says_what_to_do(base: Bundle, changed: Path, tmp_path: Path):
     trainer = trainer_of(base, changed, tmp_path)
-    before = {name: factor.detach().clone() for name, factor in trainer.factors.live.items()}
+    before = {name: factor.detach().clone() for name, factor in trainer.trained.live.items()}
     with torch.no_grad():
         trainer.model.action_out_proj.base_layer.bias[0] = np.nan  # type: ignore[union-attr,index,operator]
     with pytest.raises(FlexorError, match="lower lr"):
         trainer.step(1.0)
-    assert all(torch.equal(before[name], factor) for name, factor in trainer.factors.live.items())
+    assert all(torch.equal(before[name], factor) for name, factor in trainer.trained.live.items())
 
 
 RUN = """

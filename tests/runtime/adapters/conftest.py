@@ -41,7 +41,7 @@ def write(micro_bundle: Bundle, root: Path) -> Callable[..., Path]:
 def verifier(micro_bundle: Bundle) -> Verifier:
     """max_change is large: pi05-micro's random weights are of another size than trained ones."""
     schema = AdapterSchema.of(micro_bundle.model_config, RANK, ALPHA)
-    return Verifier(micro_bundle, schema, BaseWeights.of(micro_bundle), max_change=5.0)
+    return Verifier(micro_bundle, schema, BaseWeights(micro_bundle), max_change=5.0)
 
 
 @pytest.fixture

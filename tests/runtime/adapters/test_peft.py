@@ -11,7 +11,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from random_adapters import ALPHA, RANK, draw_factors
 
-from flexor.pi05.lora import pack, target_sizes
+from flexor.pi05.lora import pack
+from flexor.pi05.lora_targets import target_sizes
 from flexor.runtime.adapters.peft_files import CONFIG, MODEL, factors_of, read_config, read_model
 from flexor.runtime.adapters.verification import Verifier
 from flexor.runtime.inference.bundle import Bundle

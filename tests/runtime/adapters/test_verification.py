@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from random_adapters import ALPHA, RANK, draw_factors
 from safetensors.numpy import load_file, save_file
 
-from flexor.pi05.lora import pack
+from flexor.pi05.lora import is_deep, pack
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS
 from flexor.runtime.adapters.adapter_error import AdapterError
 from flexor.runtime.adapters.adapter_folder import AdapterFolder
+from flexor.runtime.adapters.adapter_schema import AdapterSchema
 from flexor.runtime.adapters.adapter_writer import write_adapter
 from flexor.runtime.adapters.manifest import MANIFEST, SIGNATURE, Manifest, adapter_id
 from flexor.runtime.adapters.peft_files import CONFIG, MODEL
@@ -155,6 +157,25 @@ def test_a_server_of_fewer_projections_refuses_an_adapter_that_changes_another(
     fewer = tuple(name for name in verifier.schema.targets if name != "projector")
     strict = replace(verifier, schema=verifier.schema.model_copy(update={"targets": fewer}))
     assert reason(strict, write(), "changes projector, which are none of those") == "wrong_schema"
+
+
+def test_what_reaches_the_image_tower_is_for_weights_and_not_for_graphs(
+    micro_bundle: Bundle, verifier: Verifier, tmp_path: Path
+) -> None:
+    factors = draw_factors(micro_bundle.model_config, pairs=ALL_PAIRS)
+    path = write_adapter(tmp_path / "deep", factors, micro_bundle, rank=RANK, alpha=ALPHA)
+    schemas = {
+        pairs: AdapterSchema.of(micro_bundle.model_config, RANK, ALPHA, kind)
+        for pairs, kind in {"weights": micro_bundle.adapter_pairs, "graphs": PAIRS}.items()
+    }
+    found = replace(verifier, schema=schemas["weights"]).verify(path)
+    assert is_deep(found.packed) and "vision.layers.0.fc1" in found.changes
+    graphs = replace(verifier, schema=schemas["graphs"])
+    assert path.joinpath(MODEL).stat().st_size > graphs.max_model_bytes
+    assert reason(graphs, path) == "oversized"
+    few = {name: pair for name, pair in factors.items() if name.startswith("vision.layers.0.fc1")}
+    path = write_adapter(tmp_path / "few", few, micro_bundle, rank=RANK, alpha=ALPHA)
+    assert reason(graphs, path, "changes vision.layers.0.fc1, which are none of those") == "wrong_schema"
 
 
 @pytest.mark.parametrize(

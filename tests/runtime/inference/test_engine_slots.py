@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from flexor.pi05.config import PRESETS
-from flexor.pi05.lora import pack, random_adapter, target_sizes
+from flexor.pi05.lora import pack, random_adapter
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS, Pairs, target_sizes
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.inference.engine import Engine, EngineError, open_engine
+from flexor.runtime.inference.memory import NotEnoughMemory, Room
 
 CONFIG, SIZE = PRESETS["pi05-micro"], 0.4
 RNG = np.random.default_rng(0)
@@ -28,13 +30,14 @@ def ask(engine: Engine, slot: int, count: int = 1, clamp: NDArray[np.float32] | 
     return engine.denoise(engine.encode(IMAGES, TOKENS, slot), noise, clamp, slot)[0]
 
 
+@pytest.mark.parametrize("pairs", [PAIRS, ALL_PAIRS], ids=["shallow", "deep"])
 def test_a_slot_answers_as_a_bundle_with_merged_weights(
-    micro_bundle: Bundle, make_bundle: Callable[..., Bundle]
+    micro_bundle: Bundle, make_bundle: Callable[..., Bundle], pairs: Pairs
 ) -> None:
     rng, weights = np.random.default_rng(2), load_file(micro_bundle.weights_path)
     factors = {
         name: (rng.normal(0, size[0] ** -0.5, (4, size[0])), rng.normal(0, 0.15, (size[1], 4)))
-        for name, size in target_sizes(CONFIG).items()
+        for name, size in target_sizes(CONFIG, pairs).items()
     }
     for name, (a, b) in factors.items():
         weights[f"{name}.weight"] = (weights[f"{name}.weight"] + b @ a).astype(np.float32)
@@ -69,7 +72,8 @@ def test_an_adapter_of_the_expert_alone_reads_the_bundles_own_prefix(micro_bundl
 
 
 def test_a_call_is_of_one_adapter_while_another_thread_loads(micro_bundle: Bundle) -> None:
-    engine, adapters = open_engine(micro_bundle), [None, *(random_adapter(CONFIG, 2, SIZE, seed) for seed in (1, 2))]
+    drawn = (random_adapter(CONFIG, 2, SIZE, seed, pairs) for seed, pairs in {1: PAIRS, 2: ALL_PAIRS}.items())
+    engine, adapters = open_engine(micro_bundle), [None, *drawn]
     noise, known, seen = np.random.default_rng(1).standard_normal((1, 10, 7), np.float32), [], []
     own = engine.encode(IMAGES, TOKENS)
 
@@ -108,6 +112,17 @@ def test_a_refused_adapter_leaves_its_slot_as_it_was(micro_bundle: Bundle) -> No
     with pytest.raises(EngineError, match="slot is 0; expected 1 to 3: slot 0 is the model's own"):
         engine.load_slot(0, adapter)
     np.testing.assert_array_equal(ask(engine, 2), before)
+
+
+def test_an_adapter_that_reaches_the_prefix_is_refused_where_its_weights_find_no_room(
+    micro_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(micro_bundle)
+    room = Room(1000, "memory limit of its cgroup")
+    monkeypatch.setattr("flexor.runtime.inference.torch_limits.host_room", lambda mapped: room)
+    with pytest.raises(NotEnoughMemory, match=r"MiB more and 0 MiB are free \(memory limit.*profile=projector"):
+        engine.load_slot(1, random_adapter(CONFIG, 2, SIZE, 1, ALL_PAIRS))
+    engine.load_slot(1, random_adapter(CONFIG, 2, SIZE, 1))
 
 
 def test_models_of_several_key_heads_carry_no_adapter(make_bundle: Callable[..., Bundle]) -> None:

@@ -18,6 +18,7 @@ from flexor.pi05.config import PRESETS
 from flexor.pi05.expert_weights import weight_tensors
 from flexor.pi05.init import randomise
 from flexor.pi05.lora import random_adapter
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS
 from flexor.pi05.model import Pi05
 from flexor.pi05.products import DTYPES
 from flexor.pi05.program import Program
@@ -26,7 +27,10 @@ from flexor.pi05.static_encoder import StaticEncoder
 from flexor.runtime.inference.torch_graph import CudaRecorder, GraphProgram
 
 CONFIG, STEPS, SAMPLES = PRESETS["pi05-micro"], 4, (1, 8)
-ADAPTERS = {slot: random_adapter(CONFIG, rank=2 + slot, size=0.4, seed=slot) for slot in (1, 3)}
+ADAPTERS = {
+    slot: random_adapter(CONFIG, rank=2 + slot, size=0.4, seed=slot, pairs=pairs)
+    for slot, pairs in {1: PAIRS, 3: ALL_PAIRS}.items()
+}
 
 
 def drawn_model() -> Pi05:

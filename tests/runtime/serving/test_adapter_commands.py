@@ -136,4 +136,4 @@ def test_a_merged_bundle_computes_what_the_adapter_does(
 @pytest.fixture
 def verifier(micro_bundle: Bundle) -> Verifier:
     schema = AdapterSchema.of(micro_bundle.model_config, RANK, ALPHA)
-    return Verifier(micro_bundle, schema, BaseWeights.of(micro_bundle), max_change=1e6)
+    return Verifier(micro_bundle, schema, BaseWeights(micro_bundle), max_change=1e6)

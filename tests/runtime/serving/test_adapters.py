@@ -14,6 +14,7 @@ import zmq
 from adapter_house import PATIENCE_S, House, observation
 from random_adapters import RANK
 
+from flexor.pi05.lora_targets import ALL_PAIRS, PAIRS, Pairs
 from flexor.runtime.adapters.audit_log import read_audit
 from flexor.runtime.adapters.peft_files import MODEL
 from flexor.runtime.inference.bundle import Bundle
@@ -26,12 +27,15 @@ from flexor.runtime.serving.events import EventReader
 from flexor.runtime.serving.server import PolicyServer
 
 
-def test_an_adapter_goes_all_the_way_and_every_chunk_says_whose_it_is(house: Callable[..., House]) -> None:
+@pytest.mark.parametrize("pairs", [PAIRS, ALL_PAIRS], ids=["shallow", "deep"])
+def test_an_adapter_goes_all_the_way_and_every_chunk_says_whose_it_is(
+    house: Callable[..., House], pairs: Pairs
+) -> None:
     here = house()
     events = EventReader(here.address, ["adapter"], here.context)
     time.sleep(0.5)  # a subscription takes a moment
     before = here.actions()
-    name = here.write()
+    name = here.write(pairs=pairs)
     assert here.control.order("push", name)["state"] == "SHADOW"
     assert here.ask() == "base"
     here.until(name, "CANARY")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flexor.cli.main import app
 from flexor.flywheel.timing.swap_traffic import Swap, summary
 from flexor.pi05.config import PRESETS
+from flexor.pi05.lora_targets import PAIRS
 from flexor.runtime.inference.bundle import Bundle
 from flexor.runtime.timing.steady_client import Asked
 from flexor.runtime.timing.swap import measure_swap
@@ -42,7 +43,7 @@ class Halves:
 
 @pytest.mark.parametrize(("torn", "captures"), [(False, 0), (True, 0), (False, 1)])
 def test_what_goes_wrong_is_counted(torn: bool, captures: int) -> None:
-    result = measure_swap(Halves(torn, captures), Halves, PRESETS["pi05-micro"], 5, lambda what, done, of: None)
+    result = measure_swap(Halves(torn, captures), Halves, PRESETS["pi05-micro"], PAIRS, 5, lambda what, done, of: None)
     assert (result["lost"] == result["chunks"]) == torn or result["chunks"] == 0
     assert (result["max_diff_cold"] == 0) == (not torn)
     assert (result["recaptures"] > 0) == bool(captures)
@@ -59,7 +60,7 @@ def test_a_load_that_fails_is_no_measurement() -> None:
                 raise OSError("no memory")
 
     with pytest.raises(OSError, match="no memory"):
-        measure_swap(Broken(), Halves, PRESETS["pi05-micro"], 5, lambda what, done, of: None)
+        measure_swap(Broken(), Halves, PRESETS["pi05-micro"], PAIRS, 5, lambda what, done, of: None)
 
 
 def asked(began: float, reply: float, adapter: str = "base", told: str = "chunk", engine_ms: float = 5.0) -> Asked:
