@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flexor.learner.augment import Photometry, doubt, paste, shift, to_model
 from flexor.learner.demonstrations import Demonstrations
+from flexor.learner.foresight import waypoints
 from flexor.learner.lora.served_prompts import ServedPrompts
 from flexor.learner.lora.settings import LoraSettings
 from flexor.runtime.inference.bundle import Bundle
@@ -52,6 +53,7 @@ class SamplePool:
         self._states = state.normalize(demonstrations.states)
         self._actions = actions.normalize(demonstrations.actions)
         self._played = actions.normalize(demonstrations.played)
+        self._places, self._known = waypoints(self._states, demonstrations.actions, demonstrations.episodes)
         self._width = bundle.model_config.action_dim
         self._said = demonstrations.spoken
         none: list[tuple[str, ...]] = [() for _ in demonstrations.task_names]
@@ -113,6 +115,13 @@ class SamplePool:
             played = doubt(played, rng, self._settings.prefix_noise, self._settings.prefix_flips)
         reach = torch.from_numpy(self._demonstrations.reach[rows])
         return self._padded(self._actions[rows]), self._padded(played), reach
+
+    def waypoints(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Where the gripper will close and let go (flexor.learner.foresight): float32 [n, 2, 3], normalised, and bool.
+
+        Of an advised episode where it would have, by the advice, at a place that the robot came to.
+        """
+        return self._places[rows], self._known[rows]
 
     def _padded(self, chunks: NDArray[np.float32]) -> Tensor:
         wide = np.zeros((*chunks.shape[:2], self._width), np.float32)

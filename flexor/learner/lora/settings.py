@@ -28,6 +28,8 @@ class LoraSettings(BaseModel):
         replay_share: share of samples that are of the base's own demonstrations, where there are any.
         lr, warmup_steps, final_lr, weight_decay, clip: of the optimiser, its cosine schedule, the norm of gradients.
         ema: largest decay of the averaged factors, which are the ones that are published.
+        foresight: weight of the training-only loss that asks where the gripper will close and let go
+            (flexor.learner.foresight); 0 leaves it out. The profile expert changes nothing that could answer it.
         things, thing_pixels: how many things of one colour are laid into a varied frame at most, and how large at most.
         load_in_8bit: image tower and prefix are held in 8 bits (bitsandbytes): less memory, more time.
         gradient_checkpointing: what prefix layers keep for a gradient is computed again when it is needed: less memory,
@@ -58,6 +60,7 @@ class LoraSettings(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.99, ge=0, lt=1)
+    foresight: float = Field(default=0.0, ge=0)
     prefix_noise: float = Field(default=0.3, ge=0)
     prefix_flips: float = Field(default=0.15, ge=0, le=1)
     state_noise: float = Field(default=0.02, ge=0)
@@ -83,6 +86,11 @@ class LoraSettings(BaseModel):
             raise ValueError(f"give one budget, minutes or steps; got minutes={self.minutes} steps={self.steps}")
         if self.profile not in PROFILES:
             raise ValueError(f"profile is {self.profile!r}; expected one of {', '.join(PROFILES)}")
+        if self.foresight and self.profile == "expert":
+            raise ValueError(
+                f"foresight is {self.foresight:g} and the profile expert, which changes nothing of what is asked there;"
+                " take foresight=0 or another profile"
+            )
         if self.load_in_8bit and (self.profile not in SHALLOW or self.trains == "weights"):
             raise ValueError(
                 f"load_in_8bit holds in 8 bits what the profile {self.profile} with trains={self.trains} changes; take"

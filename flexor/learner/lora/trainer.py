@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flexor.errors import FlexorError
 from flexor.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from flexor.learner.curves import Curves
+from flexor.learner.lora.foresight_task import ForesightTask
 from flexor.learner.lora.frozen_base import open_frozen_base
 from flexor.learner.lora.mix import Mix
 from flexor.learner.lora.prefix_sources import Prefixes, prefix_sources
@@ -97,6 +98,8 @@ class LoraTrainer:
         replayed = self._pools[1].training if len(self._pools) > 1 else None
         self._mix = mix or SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
         self._optimiser = OPTIMISERS[settings.optimiser](self.trained.live.values(), settings)
+        image_tokens = len(bundle.cameras) * bundle.model_config.vision.tokens
+        self._foresight = ForesightTask(self.model, image_tokens) if settings.foresight else None
         self._identity = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in self._pools]}
         self._identity |= self._mix.identity()
         if start is not None:
@@ -152,13 +155,14 @@ class LoraTrainer:
         settings, total = self.settings, 0.0
         losses: dict[int, list[NDArray[np.float64]]] = {}
         self._optimiser.zero_grad(set_to_none=True)  # of a step that was left in the middle
+        if self._foresight is not None:
+            self._foresight.forget_gradients()
         for micro in range(settings.accumulation):
             pause()
-            mean, first, each = self._loss(micro)
+            mean, asked, first, each = self._loss(micro)
             losses[first] = each
-            loss = mean / settings.accumulation
-            loss.backward()
-            total += float(loss.detach())
+            ((mean + settings.foresight * asked) / settings.accumulation).backward()
+            total += float(mean.detach()) / settings.accumulation
         norm = float(nn.utils.clip_grad_norm_(list(self.trained.live.values()), settings.clip))
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise FlexorError(
@@ -168,6 +172,8 @@ class LoraTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = settings.lr * rate
         self._optimiser.step()
+        if self._foresight is not None:
+            self._foresight.step(rate)
         self.trained.follow(self.position)
         self._mix.learned(losses)
         self.position += 1
@@ -199,20 +205,23 @@ class LoraTrainer:
         state = self._optimiser.state_dict()["state"]
         moments = {f"{number}/{slot}": value for number, slots in state.items() for slot, value in slots.items()}
         groups = {"live": dict(self.trained.live), "average": self.trained.average, "optimiser": moments}
+        groups["foresight"] = {} if self._foresight is None else self._foresight.tensors()
         tensors = {f"{group}/{name}": tensor for group, content in groups.items() for name, tensor in content.items()}
         losses, drawing = tuple(self._losses), self._mix.state()
         write_checkpoint(self._path, Checkpoint(self.position, self._used_s, losses, self._identity, tensors, drawing))
 
-    def _loss(self, micro: int) -> tuple[Tensor, int, list[NDArray[np.float64]]]:
-        """Of one micro-batch: the mean over its samples, the number of the first one, and each one's own, by pool."""
+    def _loss(self, micro: int) -> tuple[Tensor, Tensor, int, list[NDArray[np.float64]]]:
+        """Of one micro-batch: the mean over its samples, that of foresight, the number of the first sample, and each
+        one's own loss, by pool."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, DRAWS, self.position, micro])
         first = (self.position * settings.accumulation + micro) * settings.batch
-        total, losses = torch.zeros(()), []
+        total, asked, losses = torch.zeros(()), torch.zeros(()), []
         for pool, rows in enumerate(self._mix.draw(first, settings.batch, rng)):
             if len(rows) == 0:
                 losses.append(np.empty(0))
                 continue
+            share = len(rows) / settings.batch
             encodings = rng.integers(0, settings.encodings, len(rows)).tolist()
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             actions, committed, reach = self._pools[pool].chunks(rows, rng)
@@ -221,9 +230,11 @@ class LoraTrainer:
                 loss, each = flow_loss(
                     self.model, prefix, actions, settings.draws, self._max_delay, generator, committed, reach
                 )
+                if self._foresight is not None:
+                    asked = asked + self._foresight.loss(*self._pools[pool].waypoints(rows)) * share
             losses.append(each.double().mean(dim=1).numpy())
-            total = total + loss * (len(rows) / settings.batch)
-        return total, first, losses
+            total = total + loss * share
+        return total, asked, first, losses
 
     def _record(self, curves: Curves, loss: float, norm: float) -> None:
         self._losses.append(loss)
@@ -269,3 +280,5 @@ class LoraTrainer:
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)
         self._mix.restore(checkpoint.drawing)
+        if self._foresight is not None:
+            self._foresight.load(checkpoint.group("foresight"))

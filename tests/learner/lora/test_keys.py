@@ -169,6 +169,7 @@ def test_trackers_that_are_not_installed_are_asked_for(base: Bundle, changed: Pa
 def test_every_key_of_the_file_is_here() -> None:
     elsewhere = {"minutes", "cache_mb", "trackers"}  # above
     elsewhere |= {"load_in_8bit", "gradient_checkpointing"}  # test_memory.py
+    elsewhere |= {"foresight"}  # test_whole_weights.py
     elsewhere |= {"thing_pixels"}  # of no use without things: test_sample_pool.py
     assert set(yaml.safe_load(FILE.read_text())["lora"]) == {*CHANGES, *elsewhere}
     assert load_settings(LoraSettings, FILE, ["steps=1"], "lora").steps == 1

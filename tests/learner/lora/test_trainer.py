@@ -25,7 +25,6 @@ from flexor.learner.lora.prefix_sources import KEPT
 from flexor.learner.lora.profile import PROFILES, add_lora
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.trainer import LoraTrainer
-from flexor.learner.lora.whole_weights import nearest_factors
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.lora import pack
 from flexor.pi05.lora_targets import target_sizes
@@ -229,27 +228,6 @@ def test_learning_publishes_an_adapter_of_every_profile(base: Bundle, changed: P
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["base"], len(manifest["episodes"])) == (base.hash, 10)
     assert set(manifest["adapter_schema"]["targets"]) == set(PROFILES[profile](base.model_config))
-
-
-def test_whole_weights_go_on_from_what_was_published_of_them(base: Bundle, changed: Path, tmp_path: Path):
-    first = trained_of(base, changed, tmp_path, "full", "weights")
-    fresh = trainer_of(
-        base, changed, tmp_path / "second", profile="full", trains="weights", r=64, lora_alpha=64.0, optimiser="muon"
-    )
-    fresh.trained.begin_with(first.trained.published())
-    for name, weight in fresh.trained.live.items():
-        torch.testing.assert_close(weight, first.trained.average[name], rtol=1e-5, atol=1e-6)
-    assert fresh.held_out() == pytest.approx(first.held_out(), rel=1e-5)
-
-
-def test_published_weights_are_the_nearest_of_their_rank():
-    change = np.random.default_rng(0).normal(size=(7, 5))
-    values = np.linalg.svd(change, compute_uv=False)
-    for rank in (1, 3, 5, 8):
-        a, b = nearest_factors(torch.from_numpy(change), rank, scale=4.0)
-        assert (a.shape, b.shape) == ((rank, 5), (7, rank))
-        # Eckart and Young: nothing of this rank is nearer than the singular values that are left out
-        assert np.linalg.norm(change - 4.0 * b @ a) == pytest.approx(np.linalg.norm(values[rank:]), abs=1e-5)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(base: Bundle, changed: Path, tmp_path: Path):
