@@ -124,7 +124,7 @@ def test_the_server_serves_that_bundle_in_that_precision_with_that_trial(turned:
     assert ("--8bit" in served(), "--8bit" in served("model.load_in_8bit=true")) == (False, True)
     assert "adapters.canary_episodes=6" in served("offer.episodes=6")
     assert "adapters.canary_velocity=0.5" in served("offer.velocity=0.5")
-    assert "adapters.rank=32 adapters.alpha=128" in served()
+    assert "adapters.rank=96 adapters.alpha=96" in served()
     assert "adapters.rank=4 adapters.alpha=16" in served("lora.r=4", "lora.lora_alpha=16")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +13,7 @@ from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.replay.settings import ReplaySettings
 from flexor.runtime.driving.daemon_settings import DaemonSettings
 
-STEPS = 2000
+STEPS = 650
 """Optimiser steps of one adapter, where nothing else is said."""
 
 
@@ -46,17 +46,26 @@ class ModelSettings(BaseModel):
 
 
 class LoopLoraSettings(LoraSettings):
-    """LoraSettings whose budget is STEPS where none is given, and whose step is one batch: the loop's are small.
+    """LoraSettings for the small models that a loop turns around, whose budget is STEPS where none is given.
 
-    Things are laid into varied frames: what else lies on a table is the first that differs between two workplaces. Of
-    ranks the larger was the better in what was measured (docs/flywheel.md).
+    All that is linear is trained, as the small models themselves were: by Muon, and asked where the hand will close;
+    of the change the nearest one of rank r is published, nearly all of it. Things are laid into varied frames: what
+    else lies on a table is the first that differs between two workplaces. What it is worth: docs/flywheel.md. A model
+    too large for that takes `profile=projector trains=factors optimiser=adamw lr=0.001`.
     """
 
-    r: int = Field(default=32, gt=0)
-    lora_alpha: float = Field(default=128.0, gt=0)
-    batch: int = Field(default=8, gt=0)
+    profile: str = "full"
+    r: int = Field(default=96, gt=0)
+    lora_alpha: float = Field(default=96.0, gt=0)
+    trains: Literal["factors", "weights"] = "weights"
+    optimiser: Literal["adamw", "muon"] = "muon"
+    batch: int = Field(default=64, gt=0)
     accumulation: int = Field(default=1, gt=0)
-    encodings: int = Field(default=8, gt=0)
+    draws: int = Field(default=4, gt=0)
+    encodings: int = Field(default=64, gt=0)
+    lr: float = Field(default=1.5e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    foresight: float = Field(default=1.0, ge=0)
     things: int = Field(default=4, ge=0)
 
     @model_validator(mode="before")
