@@ -97,9 +97,10 @@ class LoraTrainer:
         self._sources = self._prefixes(bundle.hash, cache)
         replayed = self._pools[1].training if len(self._pools) > 1 else None
         self._mix = mix or SampleMix(self._pools[0].training, replayed, settings.replay_share, settings.seed)
-        self._optimiser = OPTIMISERS[settings.optimiser](self.trained.live.values(), settings)
         image_tokens = len(bundle.cameras) * bundle.model_config.vision.tokens
         self._foresight = ForesightTask(self.model, image_tokens) if settings.foresight else None
+        asked = {} if self._foresight is None else self._foresight.live
+        self._optimisers = OPTIMISERS[settings.optimiser](self.trained.live | asked, settings)
         self._identity = {**settings.identity(), "base": bundle.hash, "data": [pool.digest for pool in self._pools]}
         self._identity |= self._mix.identity()
         if start is not None:
@@ -154,9 +155,8 @@ class LoraTrainer:
         """
         settings, total = self.settings, 0.0
         losses: dict[int, list[NDArray[np.float64]]] = {}
-        self._optimiser.zero_grad(set_to_none=True)  # of a step that was left in the middle
-        if self._foresight is not None:
-            self._foresight.forget_gradients()
+        for optimiser, _ in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)  # of a step that was left in the middle
         for micro in range(settings.accumulation):
             pause()
             mean, asked, first, each = self._loss(micro)
@@ -169,11 +169,10 @@ class LoraTrainer:
                 f"step {self.position}: the loss is {total} and the gradients' norm {norm}; the last checkpoint stands:"
                 " lower lr and start anew"
             )
-        for group in self._optimiser.param_groups:
-            group["lr"] = settings.lr * rate
-        self._optimiser.step()
-        if self._foresight is not None:
-            self._foresight.step(rate)
+        for optimiser, peak in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = peak * rate
+            optimiser.step()
         self.trained.follow(self.position)
         self._mix.learned(losses)
         self.position += 1
@@ -202,10 +201,14 @@ class LoraTrainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        state = self._optimiser.state_dict()["state"]
-        moments = {f"{number}/{slot}": value for number, slots in state.items() for slot, value in slots.items()}
+        moments = {
+            f"{place}/{number}/{slot}": value
+            for place, (optimiser, _) in enumerate(self._optimisers)
+            for number, slots in optimiser.state_dict()["state"].items()
+            for slot, value in slots.items()
+        }
         groups = {"live": dict(self.trained.live), "average": self.trained.average, "optimiser": moments}
-        groups["foresight"] = {} if self._foresight is None else self._foresight.tensors()
+        groups["foresight"] = {} if self._foresight is None else dict(self._foresight.live)
         tensors = {f"{group}/{name}": tensor for group, content in groups.items() for name, tensor in content.items()}
         losses, drawing = tuple(self._losses), self._mix.state()
         write_checkpoint(self._path, Checkpoint(self.position, self._used_s, losses, self._identity, tensors, drawing))
@@ -242,7 +245,7 @@ class LoraTrainer:
             row = {
                 "train/loss": float(np.mean(self._losses)),
                 "train/grad_norm": norm,
-                "train/lr": self._optimiser.param_groups[0]["lr"],
+                "train/lr": self._optimisers[0][0].param_groups[0]["lr"],
                 "train/samples": self.samples,
                 "train/seconds": self._used_s,
                 **self._mix.told(),
@@ -272,13 +275,14 @@ class LoraTrainer:
         checkpoint = read_checkpoint(self._path, self._identity)
         self.trained.assign(checkpoint.group("live"))
         self.trained.average.update(checkpoint.group("average"))
-        state: dict[int, dict[str, Tensor]] = {}
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimisers]
         for key, value in checkpoint.group("optimiser").items():
-            number, _, slot = key.partition("/")
-            state.setdefault(int(number), {})[slot] = value
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+            place, number, slot = key.split("/")
+            states[int(place)].setdefault(int(number), {})[slot] = value
+        for (optimiser, _), state in zip(self._optimisers, states, strict=True):
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.position, self._used_s, self._losses = checkpoint.step, checkpoint.seconds, list(checkpoint.losses)
         self._mix.restore(checkpoint.drawing)
         if self._foresight is not None:
-            self._foresight.load(checkpoint.group("foresight"))
+            self._foresight.assign(checkpoint.group("foresight"))
