@@ -16,7 +16,7 @@ from flexor.learner.optimiser import is_hidden_matrix
 from flexor.pi05.model import Pi05
 
 BESIDE_MUON = 1 / 3
-"""Rate of AdamW beside Muon's, for what is_hidden_matrix leaves out: projector, action projections, foresight's head."""
+"""Rate of AdamW beside Muon's, for what is_hidden_matrix leaves out: projector, action projections, foresight's."""
 
 Named = Mapping[str, nn.Parameter]
 Optimisers = Sequence[tuple[torch.optim.Optimizer, float]]
