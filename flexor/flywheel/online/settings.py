@@ -64,7 +64,10 @@ class LoopLoraSettings(LoraSettings):
     draws: int = Field(default=4, gt=0)
     encodings: int = Field(default=64, gt=0)
     lr: float = Field(default=1.5e-3, gt=0)
+    warmup_steps: int = Field(default=150, ge=0)
+    final_lr: float = Field(default=0.05, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
+    ema: float = Field(default=0.997, ge=0, lt=1)
     foresight: float = Field(default=1.0, ge=0)
     things: int = Field(default=4, ge=0)
 
