@@ -43,7 +43,8 @@ class Demonstrations:
         images: uint8 [n, V, S, S, 3], a read-only memory map, cameras in the order asked for.
         states: float32 [n, state_dim], robot units.
         actions: float32 [n, H, A], robot units: what the expert would do from that step on.
-        played: the same for what the arm was made to do, disturbances included.
+        played: the same for what the arm was made to do, disturbances included; what the expert would do where it
+            planned ahead and left the arm to the policy.
         tasks: int64 [n], index into task_names.
         episodes: int64 [n], which episode it came from, numbered by (task, file name).
         task_names: sorted.
@@ -240,14 +241,19 @@ def read_samples(
     for step in steps.tolist():
         for camera in cameras:
             pixels.write(resize_with_pad(episode.frames[camera][step], size).tobytes())
+    actions, played = (action_chunks(rows, starts, horizon) for rows in (episode.labels, episode.actions))
+    for row, step in enumerate(steps.tolist()):
+        plan = episode.plans.get(step)
+        if plan is not None and len(plan) >= horizon:  # what is committed of a plan are its own first actions
+            actions[row] = played[row] = plan[:horizon]
     return {
         "key": (episode.meta.task, file.name),
         "spoken": episode.meta.prompt,
         "origin": (episode.meta.robot, episode.meta.task, str(episode.meta.seed)),
         "intervened": episode.interventions[starts],
         "states": episode.states[starts],
-        "actions": action_chunks(episode.labels, starts, horizon),
-        "played": action_chunks(episode.actions, starts, horizon),
+        "actions": actions,
+        "played": played,
     }
 
 

@@ -11,6 +11,8 @@ Reference: O. Khatib, "A unified approach for motion and force control of robot 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,16 @@ def rotation_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     mujoco.mju_quatIntegrate(quat, np.asarray(vector, dtype=np.float64), 1.0)
     mujoco.mju_quat2Mat(matrix, quat)
     return matrix.reshape(3, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a controller is after: the pose of the gripper frame, and what the fingers do and have reached (m)."""
+
+    position: NDArray[np.float64]
+    rotation: NDArray[np.float64]
+    closing: bool
+    opening: float
 
 
 class OperationalSpaceController:
@@ -76,6 +88,15 @@ class OperationalSpaceController:
         """Make the present pose the goal; the gripper goes on as last commanded."""
         self._goal_pos = self._data.site_xpos[self._site].copy()
         self._goal_mat = self._data.site_xmat[self._site].reshape(3, 3).copy()
+
+    def kept(self) -> Aim:
+        """What it is after, to be restored."""
+        return Aim(self._goal_pos.copy(), self._goal_mat.copy(), self._closing, self._opening)
+
+    def restore(self, aim: Aim) -> None:
+        """Be after what was kept."""
+        self._goal_pos, self._goal_mat = aim.position, aim.rotation
+        self._closing, self._opening = aim.closing, aim.opening
 
     def drive(self) -> None:
         """Write torques and finger targets for one physics step into data.ctrl."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +15,7 @@ from flexor.sim.failure.tabletop import TabletopScene
 from flexor.sim.libero.protocol import LiberoSettings
 from flexor.sim.libero.suites import ALIASES, SUITES
 from flexor.sim.oracle import Oracle
+from flexor.sim.planner import PlanningExpert
 from flexor.sim.scenes import CAMERAS, SCENES
 from flexor.sim.sentences import instruction, spoken
 from flexor.sim.shift import NONE, Shift
@@ -112,9 +110,9 @@ class TabletopRobot:
         self._step += 1
         return self._status()
 
-    def expert(self) -> Callable[[], NDArray[np.float32]]:
+    def expert(self) -> PlanningExpert:
         """The oracle for the present episode: each call is its next action."""
-        return functools.partial(Oracle(self._task).act, self._world)
+        return PlanningExpert(Oracle(self._task), self._world)
 
     def solved(self, task: str) -> bool:
         """Whether another task of the present scene is solved right now.

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from collections.abc import Iterator
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +40,7 @@ class World:
         self.scene, self.shift = scene, shift
         others = things_xml() if shift.acts_on("distractors") else ""
         self.model = mujoco.MjModel.from_xml_string(scene_xml(scene, others))
-        self.data = mujoco.MjData(self.model)
+        self.data, self._kept = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self._kinds: dict[str, ItemKind] = {item.name: item.kind for item in scene.items}
         self._site = self.model.site(panda.GRIP_SITE).id
         self._fingers = [self.model.geom(name).id for name in panda.FINGER_GEOMS]
@@ -67,6 +71,18 @@ class World:
     def hold(self) -> None:
         """Stay for one control period, gripper as last commanded."""
         self._command(None)
+
+    @contextlib.contextmanager
+    def imagined(self) -> Iterator[None]:
+        """Inside, what is played happens in thought alone: afterwards everything is as it was, bit for bit."""
+        mujoco.mj_copyData(self._kept, self.model, self.data)
+        actuation, aim = copy.deepcopy(self.actuation), self._controller.kept()
+        try:
+            yield
+        finally:
+            mujoco.mj_copyData(self.data, self.model, self._kept)
+            self.actuation = actuation
+            self._controller.restore(aim)
 
     def position(self, item: str) -> NDArray[np.float64]:
         """Middle of what moves, middle of the foot of what does not, [3] m."""

@@ -7,12 +7,22 @@ program can say so at 20 Hz; a person takes the arm (flexor.runtime.driving.inte
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Expert = Callable[[], NDArray[np.float32]]
 """The next action, float32 [A], for the robot as it stands now."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """An Expert that can think ahead."""
+
+    def plan(self, count: int) -> NDArray[np.float32]:
+        """The next `count` actions if it had the arm, float32 [count, A]."""
+        ...
 
 
 class Adviser:
@@ -28,12 +38,17 @@ class Adviser:
         self._expert: Expert
         self._next = 0
 
-    def advise(self, step: int) -> NDArray[np.float32]:
-        """What it would do in a control step, float32 [A] in robot units.
+    def advise(self, step: int, ahead: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What it would do in a control step, float32 [A] in robot units, and in `ahead` steps from there on.
 
         It begins anew with an episode (step 0), and where it was not asked in the step before: somebody had the arm.
+
+        Returns:
+            The action; and float32 [ahead, A], that action first, if nothing but it moved the arm; None without
+            `ahead`, and of an expert that cannot think ahead.
         """
         if step == 0 or step != self._next:
             self._expert = self._make_expert()
         self._next = step + 1
-        return np.asarray(self._expert(), np.float32)
+        plan = self._expert.plan(ahead) if ahead and isinstance(self._expert, Planner) else None
+        return np.asarray(self._expert(), np.float32), plan

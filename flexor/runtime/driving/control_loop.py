@@ -25,6 +25,7 @@ from flexor.runtime.robot import FailureEvent, Robot, Status
 from flexor.runtime.serving.client import Reply
 
 SILENCE, GUARD = "silence", "guard"
+NOTHING_SAID = None, None  # an adviser's action and plan
 SLACK_SCORES = ("ace_bits", "gauss_nats")
 WAKE_UP_S = 0.001  # a socket poll counts whole milliseconds, so the rest of a period is slept
 
@@ -179,7 +180,8 @@ class ControlLoop:
         if state is None:
             state = self._robot.state()
         # after the policy was asked: it does not wait for an adviser
-        advice = None if self._adviser is None else self._adviser.advise(step)
+        ahead = self._asker.plan.horizon if self._looked == step else 0  # of what nobody saw nothing is learned
+        advice = NOTHING_SAID if self._adviser is None else self._adviser.advise(step, ahead)
         return self._act(step, state, self._player.action(step), advice)
 
     def _intervene(self, turns: Turns, step: int) -> Status | None:
@@ -201,7 +203,7 @@ class ControlLoop:
         step: int,
         state: NDArray[np.float32],
         wanted: NDArray[np.float32] | None,
-        advice: NDArray[np.float32] | None = None,
+        advice: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None] = NOTHING_SAID,
         intervention: bool = False,
     ) -> Status:
         """Play what is wanted as far as the guard lets it, or hold; record it, and what somebody would have done."""
@@ -214,8 +216,8 @@ class ControlLoop:
             if action is None:
                 self._trouble = GUARD
         # not what the guard found no number
-        label = (wanted if action is not None else None) if intervention else advice
-        self._recorder.step(step, state, self._still if action is None else action, label, intervention)
+        said, plan = (wanted if action is not None else None, None) if intervention else advice
+        self._recorder.step(step, state, self._still if action is None else action, said, intervention, plan)
         if action is None:
             return self._hold(step)
         self._held_since = None

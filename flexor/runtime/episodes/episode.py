@@ -102,6 +102,7 @@ class Episode:
         labels: float32 [T, A] as an expert would have played; the action where none was given.
         interventions: bool [T].
         advised: bool [T], where somebody said what they would do and left the arm to the policy: labels has it.
+        plans: float32 [P, A] by step, what who advised would have played from there on; of few steps, or none.
         frames: by camera name, then by step.
         chunks, events: in the order they came.
         corrections: what an operator said of it later, oldest first; the last one is in outcome, label and source.
@@ -123,6 +124,7 @@ class Episode:
     labels: NDArray[np.float32]
     interventions: NDArray[np.bool_]
     advised: NDArray[np.bool_]
+    plans: Mapping[int, NDArray[np.float32]]
     frames: Mapping[str, Frames]
     chunks: tuple[RecordedChunk, ...]
     events: tuple[RecordedEvent, ...]
@@ -236,6 +238,7 @@ def _assemble(path: Path, records: Mapping[str, list[_Record]]) -> Episode:
         labels=_rows([step.label or step.action for step in steps]),
         interventions=np.array([step.intervention for step in steps], np.bool_),
         advised=np.array([advice and len(step.label) > 0 and not step.intervention for step in steps], np.bool_),
+        plans={step.step: _rows([step.plan]).reshape(-1, len(step.action)) for step in steps if step.plan},
         frames=frames,
         chunks=tuple(
             RecordedChunk(record.body.step, (record.log_time - since) / 1e9, _chunk(record.body))

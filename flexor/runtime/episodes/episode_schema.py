@@ -60,6 +60,7 @@ _FILES: dict[str, dict[str, dict[str, str]]] = {
             "action": "repeated float",
             "label": "repeated float",
             "intervention": "bool",
+            "plan": "repeated float",
         }
     },
     "Frames": {

@@ -100,6 +100,7 @@ class EpisodeWriter:
         action: NDArray[np.float32],
         label: NDArray[np.float32] | None,
         intervention: bool,
+        plan: NDArray[np.float32] | None,
     ) -> None:
         step = _checked_step(step, self._last_step + 1)
         self._check("state", state, np.float32, 1)
@@ -108,6 +109,10 @@ class EpisodeWriter:
             self._check("label", label, np.float32, 1)
             if label.shape != action.shape:
                 raise EpisodeError(f"label has shape {label.shape}, the action {action.shape}; give the same")
+        if plan is not None:
+            self._check("plan", plan, np.float32, 2)
+            if plan.shape[1:] != action.shape:
+                raise EpisodeError(f"plan has shape {plan.shape}; give rows of the action's shape {action.shape}")
         message = _message(
             "/step",
             step=step,
@@ -115,6 +120,7 @@ class EpisodeWriter:
             action=action.tolist(),
             label=() if label is None else label.tolist(),
             intervention=intervention,
+            plan=() if plan is None else plan.ravel().tolist(),
         )
         self._write(step, {"/step": message})
         self._last_step = step

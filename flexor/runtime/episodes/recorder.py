@@ -53,6 +53,7 @@ class EpisodeRecorder:
         action: NDArray[np.float32],
         label: NDArray[np.float32] | None = None,
         intervention: bool = False,
+        plan: NDArray[np.float32] | None = None,
     ) -> None:
         """Record the action played at `step` and the state before it.
 
@@ -62,8 +63,9 @@ class EpisodeRecorder:
             action: float32 [A] in robot units, as it was played.
             label: float32 [A], what an expert would have played, when that is something else.
             intervention: whether somebody other than the policy acted.
+            plan: float32 [P, A], what an expert would have played from this step on, had it had the arm.
         """
-        self._episode().step(step, state, action, label, intervention)
+        self._episode().step(step, state, action, label, intervention, plan)
 
     def chunk(self, step: int, chunk: ActionChunk) -> None:
         """Record a plan whose first action was meant for `step`."""
