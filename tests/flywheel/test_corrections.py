@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from scripted_client import Clock, ScriptedClient
 
 from flexor.errors import FlexorError
 from flexor.flywheel.robot_session import corrector_of, expert_of
+from flexor.learner.demonstrations import read_samples
+from flexor.learner.lora.advice_reach import advice_reach
 from flexor.learner.replay.online_pool import OnlinePool
 from flexor.learner.replay.settings import ReplaySettings
 from flexor.runtime.driving.adviser import Adviser
@@ -102,6 +105,29 @@ def test_an_adviser_says_at_every_step_what_it_would_do_and_leaves_the_arm(tmp_p
     (row,) = EpisodeIndex(tmp_path).episodes()
     assert (row.advised, row.interventions) == (len(episode.steps), 0)
     assert OnlinePool.of([row], ReplaySettings()).weights[row.task].keys() == {row.id}
+
+
+def test_where_the_policy_looked_the_adviser_plans_a_chunk_and_all_of_it_is_learned(tmp_path: Path) -> None:
+    robot = TabletopRobot(image_size=32)
+    try:
+        report = play(robot, tmp_path, adviser=Adviser(expert_of(robot)))
+        robot.reset(3, next(iter(robot.spec.tasks)))
+        first = robot.expert().plan(10)
+    finally:
+        robot.close()
+    file = report.results[0].path
+    episode = read_episode(file)
+    assert set(episode.plans) == set(episode.frames[CAMERAS[0]])
+    np.testing.assert_array_equal(episode.plans[0], first)
+    for step, plan in episode.plans.items():
+        np.testing.assert_array_equal(plan[0], episode.labels[step])
+    # the arm stands still, so that single answers would ask for the same way again and again
+    assert np.abs(episode.plans[0][-1] - episode.labels[9]).max() > 1e-3
+    read = read_samples(file, episode, CAMERAS, 32, 10, io.BytesIO())
+    np.testing.assert_array_equal(read["actions"][0], first)
+    assert advice_reach(read["actions"], read["played"], 0.05).tolist() == [10] * len(episode.plans)
+    longer = read_samples(file, episode, CAMERAS, 32, 12, io.BytesIO())  # than what was planned: single answers again
+    np.testing.assert_array_equal(longer["actions"][0], episode.labels[:12])
 
 
 def test_labels_without_an_adviser_are_no_advice(corrected: tuple[RunReport, Episode]) -> None:
