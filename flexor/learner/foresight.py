@@ -8,6 +8,8 @@ layer, and is thrown away after training: the shipped model is Pi0.5 alone.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -70,11 +72,11 @@ class Foresight(nn.Module):
         self.head = nn.Linear(model.config.prefix.width, EVENTS * AXES)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self._hidden: Tensor | None = None
+        self._seen = threading.local()  # each thread's own: several may learn at once
         model.prefix_layers[-2].register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, Tensor, Tensor]) -> None:
-        self._hidden = outputs[0]
+        self._seen.hidden = outputs[0]
 
     def loss(self, first_text_token: int, places: Tensor, known: Tensor) -> Tensor:
         """Mean squared error over the events to come of the batch that the model encoded last.
@@ -95,8 +97,9 @@ class Foresight(nn.Module):
         return (self._guess(first_text_token)[:, GRASP] - places).square().mean()
 
     def _guess(self, first_text_token: int) -> Tensor:
-        if self._hidden is None:
+        last: Tensor | None = getattr(self._seen, "hidden", None)
+        if last is None:
             raise RuntimeError("foresight has no prefix to read; call the model's encode before loss")
-        hidden, self._hidden = self._hidden[:, first_text_token].float(), None
+        hidden, self._seen.hidden = last[:, first_text_token].float(), None
         hidden = hidden * torch.rsqrt(hidden.square().mean(dim=-1, keepdim=True) + 1e-6)
         return self.head(hidden).float().unflatten(-1, (EVENTS, AXES))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 
 # <malloc.h>: mallopt's parameters, and the largest value that the first one takes on 64 bits
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 LARGEST_MMAP_THRESHOLD = 32 << 20
 KEPT = 2**31 - 1  # bytes that may lie unused at the heap's end before it shrinks
 GROWN_BY = 256 << 20  # bytes
@@ -20,5 +20,6 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    chosen = ((MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD), (TRIM_THRESHOLD, KEPT), (TOP_PAD, GROWN_BY))
+    # the heaps of other threads are given back whatever is said: all have one
+    chosen = ((ARENA_MAX, 1), (MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD), (TRIM_THRESHOLD, KEPT), (TOP_PAD, GROWN_BY))
     return all([mallopt(parameter, value) == 1 for parameter, value in chosen])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -23,7 +24,7 @@ class PrefixStoreError(FlexorError):
 class PrefixStore:
     """Tensors by key. What is in it can always be computed again: nothing of it is synced, and a torn file is a miss.
 
-    One process uses a folder at a time.
+    One process uses a folder at a time, by as many threads as it likes.
 
     Args:
         folder: made when it is not there.
@@ -34,7 +35,7 @@ class PrefixStore:
     """
 
     def __init__(self, folder: Path, budget_bytes: int) -> None:
-        self._folder, self._budget = folder, budget_bytes
+        self._folder, self._budget, self._lock = folder, budget_bytes, threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for draft in folder.glob(f"{DRAFT}*"):  # of a process that was killed
@@ -67,17 +68,18 @@ class PrefixStore:
             raise PrefixStoreError(
                 f"a prefix takes {len(content)} bytes, and the cache may hold {self._budget}; raise cache_mb"
             )
-        if self._held + len(content) > self._budget:
-            self._make_room(len(content))
-        try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=DRAFT, delete=False) as draft:
-                draft.write(content)
-            os.replace(draft.name, self._path(key))
-        except OSError as error:
-            raise PrefixStoreError(
-                f"cannot write to the prefix cache {self._folder}: {error}; free the disk"
-            ) from error
-        self._held += len(content)
+        with self._lock:
+            if self._held + len(content) > self._budget:
+                self._make_room(len(content))
+            try:
+                with tempfile.NamedTemporaryFile(dir=self._folder, prefix=DRAFT, delete=False) as draft:
+                    draft.write(content)
+                os.replace(draft.name, self._path(key))
+            except OSError as error:
+                raise PrefixStoreError(
+                    f"cannot write to the prefix cache {self._folder}: {error}; free the disk"
+                ) from error
+            self._held += len(content)
 
     def _make_room(self, size: int) -> None:
         oldest_first = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self._files())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from flexor.learner.lora.prefix_sources import Prefixes, prefix_sources
 from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.sample_pool import SamplePool
 from flexor.learner.lora.settings import LoraSettings
+from flexor.learner.lora.step_parts import Part, SideBySide, draw_parts
 from flexor.learner.lora.training_kinds import OPTIMISERS, TRAINED
 from flexor.pi05 import lora
 from flexor.pi05.flow import flow_loss
@@ -89,7 +91,7 @@ class LoraTrainer:
         mix: Mix | None = None,
         start: Start | None = None,
     ) -> None:
-        torch.set_num_threads(settings.threads)
+        self._side_by_side = SideBySide(settings.threads)
         self.settings, self._pools = settings, list(pools)
         self.model = open_frozen_base(bundle, settings)
         self.trained = TRAINED[settings.trains](self.model, settings)
@@ -159,10 +161,15 @@ class LoraTrainer:
             optimiser.zero_grad(set_to_none=True)  # of a step that was left in the middle
         for micro in range(settings.accumulation):
             pause()
-            mean, asked, first, each = self._loss(micro)
-            losses[first] = each
-            ((mean + settings.foresight * asked) / settings.accumulation).backward()
-            total += float(mean.detach()) / settings.accumulation
+            first = (self.position * settings.accumulation + micro) * settings.batch
+            rng = np.random.default_rng([settings.seed, DRAWS, self.position, micro])
+            rows = self._mix.draw(first, settings.batch, rng)
+            parts = draw_parts(self._pools, rows, settings.encodings, rng)
+            losses[first] = [np.empty(0) for _ in rows]
+            learned = self._side_by_side.run([functools.partial(self._learn, part) for part in parts])
+            for part, (loss, each) in zip(parts, learned, strict=True):
+                losses[first][part.pool] = each
+                total += loss * len(part.rows) / (settings.batch * settings.accumulation)
         norm = float(nn.utils.clip_grad_norm_(list(self.trained.live.values()), settings.clip))
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise FlexorError(
@@ -213,31 +220,27 @@ class LoraTrainer:
         losses, drawing = tuple(self._losses), self._mix.state()
         write_checkpoint(self._path, Checkpoint(self.position, self._used_s, losses, self._identity, tensors, drawing))
 
-    def _loss(self, micro: int) -> tuple[Tensor, Tensor, int, list[NDArray[np.float64]]]:
-        """Of one micro-batch: the mean over its samples, that of foresight, the number of the first sample, and each
-        one's own loss, by pool."""
+    def _learn(self, part: Part) -> tuple[float, NDArray[np.float64]]:
+        """Add a part's gradients to the others'; its mean loss, and each sample's own."""
         settings = self.settings
-        rng = np.random.default_rng([settings.seed, DRAWS, self.position, micro])
-        first = (self.position * settings.accumulation + micro) * settings.batch
-        total, asked, losses = torch.zeros(()), torch.zeros(()), []
-        for pool, rows in enumerate(self._mix.draw(first, settings.batch, rng)):
-            if len(rows) == 0:
-                losses.append(np.empty(0))
-                continue
-            share = len(rows) / settings.batch
-            encodings = rng.integers(0, settings.encodings, len(rows)).tolist()
-            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            actions, committed, reach = self._pools[pool].chunks(rows, rng)
-            with self._autocast():
-                prefix = self._sources[pool].prefixes(rows.tolist(), encodings)
-                loss, each = flow_loss(
-                    self.model, prefix, actions, settings.draws, self._max_delay, generator, committed, reach
-                )
-                if self._foresight is not None:
-                    asked = asked + self._foresight.loss(*self._pools[pool].waypoints(rows)) * share
-            losses.append(each.double().mean(dim=1).numpy())
-            total = total + loss * share
-        return total, asked, first, losses
+        with self._autocast():
+            prefix = self._sources[part.pool].prefixes(part.rows.tolist(), part.encodings)
+            loss, each = flow_loss(
+                self.model,
+                prefix,
+                part.actions,
+                settings.draws,
+                self._max_delay,
+                part.generator,
+                part.committed,
+                part.reach,
+            )
+            whole = loss
+            if self._foresight is not None:
+                asked = self._foresight.loss(*self._pools[part.pool].waypoints(part.rows))
+                whole = loss + settings.foresight * asked
+        (whole * (len(part.rows) / (settings.batch * settings.accumulation))).backward()
+        return float(loss.detach()), each.double().mean(dim=1).numpy()
 
     def _record(self, curves: Curves, loss: float, norm: float) -> None:
         self._losses.append(loss)
