@@ -146,7 +146,7 @@ KINDS = [("expert", "factors"), ("full", "factors"), ("full", "weights")]
 
 def trained_of(base: Bundle, changed: Path, tmp_path: Path, profile: str, trains: str, **changes: Any) -> LoraTrainer:
     """After four steps; of whole weights all of their change is published, for r is not below their smaller side."""
-    whole: dict[str, Any] = {"trains": "weights", "optimiser": "muon", "r": 64, "lora_alpha": 64.0}
+    whole: dict[str, Any] = {"trains": "weights", "optimiser": "muon", "r": 64, "lora_alpha": 64.0, "warmup_steps": 0}
     kind = whole if trains == "weights" else {}
     chosen: dict[str, Any] = {"profile": profile, "ema": 0.0, "steps": 4, **kind, **changes}
     trainer = trainer_of(base, changed, tmp_path, **chosen)

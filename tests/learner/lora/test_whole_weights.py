@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from small_learners import pool_of, settings, trainer_of
 
 from flexor.learner.foresight import waypoints
+from flexor.learner.lora.step_parts import SideBySide
 from flexor.learner.lora.trainer import LoraTrainer
 from flexor.learner.lora.whole_weights import nearest_factors
 from flexor.runtime.inference.bundle import Bundle
@@ -90,6 +91,32 @@ def test_foresight_teaches_the_prefix_and_the_loss_that_is_told_is_the_flows_alo
         for _ in range(20):
             trainer.step(1.0)
     assert guessed[1] < guessed[0]
+
+
+def test_parts_that_are_learned_side_by_side_give_the_weights_of_one_after_the_other(
+    base: Bundle, changed: Path, recordings: Path, tmp_path: Path
+):
+    ends = []
+    for threads in (1, 2):
+        chosen = settings(**WHOLE, threads=threads, replay_share=0.5)
+        pools = [pool_of(folder, base, chosen) for folder in (changed, recordings)]
+        trainer = LoraTrainer(base, pools, chosen, tmp_path / f"run {threads}", tmp_path / "prefixes")
+        losses = [trainer.step(1.0)[0] for _ in range(4)]
+        ends.append((losses, {name: weight.detach().clone() for name, weight in trainer.trained.live.items()}))
+    torch.set_num_threads(1)
+    (losses, weights), (again, others) = ends
+    np.testing.assert_allclose(again, losses, rtol=1e-5)
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_part_that_fails_ends_the_step_with_its_own_words():
+    def fail() -> int:
+        raise RuntimeError("no room for this part")
+
+    with pytest.raises(RuntimeError, match="no room for this part"):
+        SideBySide(2).run([lambda: 1, fail])
+    torch.set_num_threads(1)
 
 
 def test_where_the_gripper_will_close_is_in_the_models_units(base: Bundle, changed: Path):
