@@ -70,6 +70,7 @@ class LoopLoraSettings(LoraSettings):
     ema: float = Field(default=0.997, ge=0, lt=1)
     foresight: float = Field(default=1.0, ge=0)
     things: int = Field(default=4, ge=0)
+    threads: int = Field(default=2, gt=0)  # nobody asks the server meanwhile, but for its own shadows
 
     @model_validator(mode="before")
     @classmethod

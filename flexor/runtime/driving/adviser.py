@@ -20,6 +20,8 @@ Expert = Callable[[], NDArray[np.float32]]
 class Planner(Protocol):
     """An Expert that can think ahead."""
 
+    def __call__(self) -> NDArray[np.float32]: ...
+
     def plan(self, count: int) -> NDArray[np.float32]:
         """The next `count` actions if it had the arm, float32 [count, A]."""
         ...
