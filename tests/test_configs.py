@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 from flexor.flywheel.alerts import AlertSettings
-from flexor.flywheel.online.settings import OnlineSettings
+from flexor.flywheel.online.settings import STEPS, OnlineSettings
 from flexor.learner.continual.settings import ContinualSettings
 from flexor.learner.lora.settings import LoraSettings
 from flexor.learner.settings import PretrainSettings
@@ -58,7 +58,7 @@ def test_the_parts_of_an_online_loop_give_the_defaults_and_say_every_setting():
     files = [CONFIGS / name for name in PARTS]
     assert load_settings(OnlineSettings, files) == load_settings(OnlineSettings, None, ["task=libero_long"])
     written = OmegaConf.merge(*(OmegaConf.load(file) for file in (*files, CONFIGS / "lora.yaml")))
-    assert load_settings(OnlineSettings, CONFIGS / "lora.yaml").lora.steps == 2000
+    assert load_settings(OnlineSettings, CONFIGS / "lora.yaml").lora.steps == STEPS
     elsewhere = ("daemon",)  # run.yaml
     for key in known_keys(OnlineSettings):
         if not key.startswith(elsewhere):

@@ -272,7 +272,7 @@ def test_an_adapter_of_another_bundle_or_rank_is_nothing_to_go_on_from(published
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"profile": "full"}, "--once"),
+        ({"profile": "full", "load_in_8bit": True}, "holds in 8 bits"),
         ({"replay_share": 0.5}, "replay.share_low"),
         ({"replay": {"failures": True}}, "behaviour cloning"),
         ({"publish": {"every_steps": 25}}, "steps=25"),

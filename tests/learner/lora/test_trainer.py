@@ -23,7 +23,6 @@ from flexor.learner.lora.learn import LearnWatcher, learn
 from flexor.learner.lora.live_prefixes import LivePrefixes
 from flexor.learner.lora.prefix_sources import KEPT
 from flexor.learner.lora.profile import PROFILES, add_lora
-from flexor.learner.lora.sample_mix import SampleMix
 from flexor.learner.lora.trainer import LoraTrainer
 from flexor.pi05.flow import flow_loss
 from flexor.pi05.lora import pack
@@ -114,20 +113,6 @@ def test_an_adapter_learns_what_has_changed(base: Bundle, changed: Path, tmp_pat
     trainer.run(lambda standing: None)
     assert trainer.held_out() < 0.8 * before
     assert trainer.held_out(learned=False) == before  # a resumed run tells it, too
-
-
-def test_replayed_samples_are_their_share_and_new_ones_come_in_epochs():
-    mix, alone = SampleMix(np.arange(40), np.arange(100, 140), 0.3, 7), SampleMix(np.arange(40), None, 0.3, 7)
-    rng = np.random.default_rng(0)
-    drawn = [mix.draw(first, 8, rng) for first in range(0, 4000, 8)]
-    new, replayed = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    assert len(new) + len(replayed) == 4000
-    assert 0.27 < len(replayed) / 4000 < 0.33  # three standard deviations are 0.022
-    assert set(new) == set(range(40))
-    assert set(replayed) == set(range(100, 140))
-    (epoch,) = [np.concatenate([alone.draw(first, 8, rng)[0] for first in range(40, 80, 8)])]
-    assert sorted(epoch) == list(range(40))
-    assert list(epoch) != list(range(40))
 
 
 def test_two_pools_are_learned_from_together(base: Bundle, changed: Path, recordings: Path, tmp_path: Path):
