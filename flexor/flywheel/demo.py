@@ -30,14 +30,16 @@ SETTINGS = (
     "thresholds.consecutive_failures.trigger_threshold=2",
     "daemon.correct.stall_steps=20",
     "daemon.correct.turn_steps=80",
-    "lora.steps=200",
-    "lora.warmup_steps=40",
+    *(f"lora.{said}" for said in ("profile=projector", "r=32", "lora_alpha=128", "trains=factors", "optimiser=adamw")),
+    *(f"lora.{said}" for said in ("lr=0.001", "weight_decay=0", "warmup_steps=20", "final_lr=0.1", "ema=0.99")),
+    *(f"lora.{said}" for said in ("batch=8", "draws=8", "encodings=8", "foresight=0", "threads=1", "steps=600")),
     "measure.episodes=20",
     "gate.shifted=20",
     "gate.unshifted=12",
     "offer.episodes=0",
 )
-"""Of the loop, so that a turn takes minutes. What an adapter changes is the learner's own default."""
+"""Of the loop, so that a turn takes minutes: factors of expert and projector learn one task in less time than whole
+weights do (docs/flywheel.md)."""
 
 SHOWN_SEED, SHOWN, AGAIN = 4990, 2, 3
 """First seed and number of the episodes that are shown before anything changes; failures that are tried once more."""
